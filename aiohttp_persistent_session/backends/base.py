@@ -1,0 +1,85 @@
+"""The interface of a store. It is small because the rules live above it, in :mod:`aiohttp_persistent_session.record`.
+
+A backend keeps :class:`~aiohttp_persistent_session.record.Record` objects by their id and gives them back equal to what
+was stored. It never reads a clock: times come with the records and with the calls. What a store expires by itself is
+garbage collection, nothing that a rule depends on.
+
+Whoever writes one runs :class:`aiohttp_persistent_session.testing.BackendContract` over it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from ..record import Record, UserId
+
+
+class BackendError(Exception):
+    """The store failed or gave no answer in time. What was asked may or may not have happened.
+
+    The cause, usually a driver's exception, is chained. Callers can try again later; the persistent session stands.
+    """
+
+
+class Backend(ABC):
+    """An asynchronous store of records. Every method but :meth:`open` and :meth:`close` is atomic on its own.
+
+    Methods may be called concurrently, from several workers that share the store. A failure of the store is a
+    :class:`BackendError`; any other exception of a backend is turned into one by the manager, which also bounds each
+    call in time: a call may be cancelled at any await.
+    """
+
+    async def open(self) -> None:
+        """Connect and create tables or indexes.
+
+        Several workers may do so at once. Opening an open backend is a no-op.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+
+    async def close(self) -> None:
+        """Close what this backend opened. A client that was passed in stays its owner's. Closing twice is a no-op."""
+
+    @abstractmethod
+    async def insert(self, record: Record) -> None:
+        """Store a new record.
+
+        Raises:
+            BackendError: the id exists already; the stored record is unchanged.
+        """
+
+    @abstractmethod
+    async def get(self, id: str) -> Record | None:
+        """Return the record, or None where there is none.
+
+        The newest acknowledged write is read, never a replica that lags behind: an old record makes an honest token
+        look like a copied one. An expired record may still be returned.
+        """
+
+    @abstractmethod
+    async def replace(self, record: Record) -> bool:
+        """Compare and swap: store ``record`` if the one stored under its id has the revision before it.
+
+        Of any number of concurrent calls that carry the same revision exactly one returns True. False where the id is
+        gone (it is not created anew) or its revision is another.
+        """
+
+    @abstractmethod
+    async def delete(self, id: str) -> bool:
+        """Delete the record; of concurrent calls exactly one returns True. False where there was none."""
+
+    @abstractmethod
+    async def of_user(self, user: UserId) -> list[Record]:
+        """Return all of the user's records, in no particular order; ``1`` and ``"1"`` are different users.
+
+        Expired ones may be among them.
+        """
+
+    @abstractmethod
+    async def purge(self, now: float) -> int:
+        """Delete records whose ``expires_at`` (seconds since the epoch) is not after ``now``; return how many.
+
+        One call may stop at a number that it can delete in a moment: it is called again until it returns 0. A no-op
+        that returns 0 where the store expires records by itself.
+        """

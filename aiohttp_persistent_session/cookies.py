@@ -1,0 +1,166 @@
+"""How the cookie is written, deleted, and kept out of shared caches."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from multidict import CIMultiDict, istr
+
+SameSite: TypeAlias = Literal["Lax", "Strict", "None"]
+
+SET_COOKIE = istr("Set-Cookie")
+CACHE_CONTROL = istr("Cache-Control")
+
+# Addressed to the shared caches of a content delivery network, for which they override Cache-Control (RFC 9213).
+_CACHE_CONTROL_OF_CDN = (istr("CDN-Cache-Control"), istr("Surrogate-Control"))
+
+_COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token of RFC 9110, 5.6.2
+_ATTRIBUTE_VALUE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # RFC 6265bis, 4.1.1: no control characters, no semicolon
+_DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+')  # up to a comma that no quotes enclose
+_END_OF_NAME = re.compile(r"[\s=;]")
+
+
+@dataclass(frozen=True, slots=True)
+class CookiePolicy:
+    """Name and attributes of the cookie. It is always HttpOnly: no script needs the token.
+
+    Raises:
+        ValueError, TypeError: for what a browser would refuse or a header cannot carry; the message names the option.
+    """
+
+    name: str = "persistent_session"
+    path: str = "/"
+    domain: str | None = None
+    secure: bool = True
+    samesite: SameSite = "Lax"
+    partitioned: bool = False
+    attributes: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        self._check_values()
+        self._check_prefix()
+        attributes = f"Path={self.path}; HttpOnly; SameSite={self.samesite}"
+        if self.domain is not None:
+            attributes += f"; Domain={self.domain}"
+        if self.secure:
+            attributes += "; Secure"
+        if self.partitioned:
+            attributes += "; Partitioned"
+        object.__setattr__(self, "attributes", attributes)
+
+    def _check_types(self) -> None:
+        for option, value, expected in (
+            ("cookie_name", self.name, str),
+            ("path", self.path, str),
+            ("domain", self.domain, str | None),
+            ("secure", self.secure, bool),
+            ("samesite", self.samesite, str),
+            ("partitioned", self.partitioned, bool),
+        ):
+            if not isinstance(value, expected):
+                raise TypeError(f"{option} must be {expected}, not {type(value).__name__}")
+
+    def _check_values(self) -> None:
+        if not _COOKIE_NAME.fullmatch(self.name) or len(self.name) > 256:
+            raise ValueError("cookie_name must be 1 to 256 characters that RFC 6265 allows in a name")
+        if not self.path.startswith("/") or not _ATTRIBUTE_VALUE.fullmatch(self.path):
+            raise ValueError("path must begin with a slash and hold no semicolon or control character")
+        if self.domain is not None and (not self.domain or not _ATTRIBUTE_VALUE.fullmatch(self.domain)):
+            raise ValueError("domain must be a host name, or None for the host that sets the cookie")
+        if self.samesite not in get_args(SameSite):
+            raise ValueError(f"samesite must be one of {', '.join(get_args(SameSite))}")
+        if self.samesite == "None" and not self.secure:
+            raise ValueError("samesite='None' needs secure=True: browsers refuse it otherwise")
+        if self.partitioned and not self.secure:
+            raise ValueError("partitioned needs secure=True: browsers refuse it otherwise")
+
+    def _check_prefix(self) -> None:
+        # Browsers compare these prefixes without regard to case (RFC 6265bis, 4.1.3).
+        name = self.name.lower()
+        if name.startswith("__host-") and not (self.secure and self.path == "/" and self.domain is None):
+            raise ValueError("cookie_name with the prefix __Host- needs secure=True, path='/' and no domain")
+        if name.startswith(("__secure-", "__http-")) and not self.secure:
+            raise ValueError("cookie_name with the prefix __Secure- or __Http- needs secure=True")
+
+    def setting(self, value: str, max_age: int) -> str:
+        """Return the Set-Cookie field that sets the cookie for ``max_age`` seconds."""
+        return f"{self.name}={value}; Max-Age={max_age}; {self.attributes}"
+
+    @property
+    def deletion(self) -> str:
+        """The Set-Cookie field that deletes it: with every attribute, or a browser would reject or miss it."""
+        return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {self.attributes}"
+
+    def is_set_in(self, headers: CIMultiDict[str]) -> bool:
+        """Tell whether a Set-Cookie field of this name is in ``headers``."""
+        return SET_COOKIE in headers and any(self._names(header) for header in headers.getall(SET_COOKIE))
+
+    def put(self, header: str, headers: CIMultiDict[str]) -> None:
+        """Make ``header`` the only Set-Cookie field of this name in ``headers`` (RFC 6265bis, 4.1.1)."""
+        if self.is_set_in(headers):
+            others = [other for other in headers.popall(SET_COOKIE) if not self._names(other)]
+            headers.extend((SET_COOKIE, other) for other in others)
+        headers.add(SET_COOKIE, header)
+
+    def _names(self, header: str) -> bool:
+        return header.partition("=")[0].strip() == self.name
+
+    def occurs_once(self, cookie_header: str) -> bool:
+        """Tell whether a Cookie header holds at most one cookie of this name.
+
+        A browser sends several where a wider path or domain, or a neighbouring host, has set one too. Which is whose
+        cannot be told.
+        """
+        marker = self.name + "="
+        if cookie_header.count(marker) < 2:
+            return True
+        return sum(pair.strip().startswith(marker) for pair in cookie_header.split(";")) < 2
+
+
+def is_meant_for_shared_caches(headers: CIMultiDict[str]) -> bool:
+    """Tell whether the handler marked its response ``public`` or ``s-maxage``, or addressed a CDN's cache."""
+    if any(name in headers for name in _CACHE_CONTROL_OF_CDN):
+        return True
+    if CACHE_CONTROL not in headers:
+        return False
+    return any(name in ("public", "s-maxage") for name, _ in _directives(headers))
+
+
+def keep_out_of_shared_caches(headers: CIMultiDict[str]) -> None:
+    """Add ``private`` where neither it nor ``no-store`` is said, and drop what a shared cache would take as leave.
+
+    Set-Cookie alone does not keep a response out of a cache (RFC 9111, 7.3).
+    """
+    if CACHE_CONTROL not in headers:
+        headers[CACHE_CONTROL] = "private"
+    else:
+        kept = [(name, text) for name, text in _directives(headers) if name not in ("public", "s-maxage")]
+        # private="Some-Field" restricts that field only; the response may still be stored (RFC 9111, 5.2.2.7).
+        if not any(text.lower() in ("private", "no-store") for _, text in kept):
+            kept.append(("private", "private"))
+        headers[CACHE_CONTROL] = ", ".join(text for _, text in kept)
+    for name in _CACHE_CONTROL_OF_CDN:
+        headers.popall(name, None)
+
+
+def _directives(headers: CIMultiDict[str]) -> Iterable[tuple[str, str]]:
+    """Yield each Cache-Control directive as its lower-case name and its whole text."""
+    for part in _DIRECTIVE.findall(",".join(headers.getall(CACHE_CONTROL))):
+        if text := part.strip():
+            yield _END_OF_NAME.split(text, maxsplit=1)[0].lower(), text
+
+
+def is_localhost(host: str) -> bool:
+    """Tell whether browsers take ``host`` (a port may follow) for this machine and keep Secure cookies over http."""
+    name = re.sub(r":\d+$", "", host).strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

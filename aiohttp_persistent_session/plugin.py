@@ -1,0 +1,669 @@
+"""The aiohttp side: set-up, the middleware, the cookie of each response, and the functions that handlers call.
+
+The only module that touches requests, responses and aiohttp-session.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from hmac import compare_digest
+from typing import Any, TypeAlias, cast
+
+import aiohttp_session
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from aiohttp_session import Session
+
+from . import arguments
+from .arguments import Duration
+from .backends.base import Backend
+from .cookies import (
+    CookiePolicy,
+    SameSite,
+    is_localhost,
+    is_meant_for_shared_caches,
+    keep_out_of_shared_caches,
+)
+from .manager import PersistentSessionManager, Sighting
+from .record import Client, Outcome, PersistentSession, Record, UserId, same_user, show
+from .tokens import Token, digest, is_id
+
+logger = logging.getLogger("aiohttp_persistent_session")
+
+Validate: TypeAlias = Callable[[web.Request, PersistentSession], Awaitable[bool] | bool]
+
+PERSISTENT_SESSIONS = web.AppKey("PERSISTENT_SESSIONS", PersistentSessionManager)
+
+MARKER = "persistent_session"
+"""The key in the ordinary session under which a persistent session that opened it leaves its id and freshness."""
+
+SLOW_REQUEST = 1.0
+"""Seconds after which a token is not sent unless a fresh read confirms it: the browser may hold a newer one."""
+
+
+class _Wiring:
+    """What one application's middleware and handlers share."""
+
+    def __init__(
+        self,
+        manager: PersistentSessionManager,
+        cookie: CookiePolicy,
+        session_key: str,
+        validate: Validate | None,
+    ) -> None:
+        if not isinstance(session_key, str):
+            raise TypeError(f"session_key must be a str, not {type(session_key).__name__}")
+        if not session_key or session_key == MARKER:
+            raise ValueError(f"session_key must not be empty or {MARKER!r}")
+        if validate is not None and not callable(validate):
+            raise TypeError("validate must be a function of a request and a persistent session")
+        self.manager = manager
+        self.cookie = cookie
+        self.session_key = session_key
+        self.validate = validate
+        self.found_complete = False
+        self.warned: set[str] = set()
+
+    def check(self, request: web.Request) -> None:
+        """Look once, at the first request, whether everything is set up that this middleware relies on.
+
+        Raises:
+            RuntimeError: it is not; the message says what to do.
+        """
+        if self.found_complete:
+            return
+        storage = request.get(aiohttp_session.STORAGE_KEY)
+        if storage is None:
+            raise RuntimeError(
+                "aiohttp-session is not set up before aiohttp_persistent_session: "
+                "call aiohttp_session.setup(app, storage) first"
+            )
+        if storage.cookie_name == self.cookie.name:
+            raise RuntimeError(f"cookie_name {self.cookie.name!r} is the one of aiohttp-session's cookie")
+        if _VISIT in request:
+            raise RuntimeError(
+                "aiohttp_persistent_session is set up on an application and on its sub-application: once is enough"
+            )
+        if not any(send_persistent_session_cookie in app.on_response_prepare for app in request.match_info.apps):
+            raise RuntimeError("append send_persistent_session_cookie to app.on_response_prepare beside the middleware")
+        self.found_complete = True
+
+    def warn_once(self, topic: str, message: str, *args: object) -> None:
+        if topic not in self.warned:
+            self.warned.add(topic)
+            logger.warning(message, *args)
+
+
+class _Visit:
+    """One request's dealings with its persistent session."""
+
+    __slots__ = (
+        "_live",
+        "_prepared",
+        "_remembered",
+        "_restored",
+        "_session_ends",
+        "_started",
+        "deletes_cookie",
+        "id",
+        "presented",
+        "request",
+        "token",
+        "wiring",
+    )
+
+    def __init__(self, wiring: _Wiring, request: web.Request) -> None:
+        self.wiring = wiring
+        self.request = request
+        self.presented: Token | None = None
+        """The well-formed token that the request brought."""
+        self.id: str | None = None
+        """The persistent session that this request belongs to."""
+        self.token: Token | None = None
+        """The new token that the response is to carry."""
+        self.deletes_cookie = False
+        self._live: Sighting | None = None
+        self._restored = False
+        self._remembered: str | None = None
+        self._prepared = False
+        self._started = wiring.manager.clock()
+        self._session_ends: float | None = None
+
+    # Before the handler
+
+    async def begin(self) -> None:
+        """Check a live session, or restore one."""
+        request, wiring = self.request, self.wiring
+        value = request.cookies.get(wiring.cookie.name)
+        storage = request[aiohttp_session.STORAGE_KEY]
+        if value is None and storage.cookie_name not in request.cookies:
+            return
+        try:
+            session = await load_session(request)
+        except Exception as error:  # noqa: BLE001 -- a storage may raise what its driver raises
+            # Whether the session is live cannot be known, so no token is spent on it. The handler meets the same
+            # exception where it asks for the session, as it would without this middleware.
+            logger.warning("the ordinary session could not be loaded: %s", type(error).__name__)
+            return
+        if value is not None:
+            self.presented = self._parse(value)
+        if session.get(wiring.session_key) is not None:
+            id = _opened_by(session)
+            if id is None or await self._check(id, session):
+                return
+            session.invalidate()
+        if self.presented is not None:
+            await self._restore(self.presented, session)
+
+    def _parse(self, value: str) -> Token | None:
+        if not self.wiring.cookie.occurs_once(self.request.headers.get("Cookie", "")):
+            self.wiring.warn_once(
+                "several",
+                "a browser sent several cookies named %s, which are ignored: path or domain were changed, or another "
+                "host of the domain sets one too (the prefix __Host- in cookie_name prevents that)",
+                self.wiring.cookie.name,
+            )
+            return None
+        return Token.parse(value)
+
+    async def _check(self, id: str, session: Session) -> bool:
+        """Tell whether the live session may go on."""
+        manager = self.wiring.manager
+        sighting = manager.recall(id)
+        if sighting is None or not manager.is_recent(sighting):
+            sighting = await manager.check(id, self.client)
+        if sighting is not None and sighting.gone:
+            return False
+        self.id = id
+        self._live = sighting
+        self._session_ends = _end_of(session)
+        return True
+
+    async def _restore(self, token: Token, session: Session) -> None:
+        # Made beforehand, so that nothing that can fail is left to do once the token is spent.
+        opened = await self.request[aiohttp_session.STORAGE_KEY].new_session()
+        try:
+            restoration = await self.wiring.manager.restore(
+                token, client=self.client, accept=self._accept, request=self.request
+            )
+        except web.HTTPException:
+            raise
+        except Exception:
+            # A directory that is down, say. Nothing is spent; a login page must go on working.
+            logger.exception("validate failed for the persistent session %s", token.id)
+            return
+        if restoration.outcome is Outcome.REUSE:
+            self.deletes_cookie = True
+        if restoration.record is None or restoration.token is None:
+            return
+        self.id = restoration.record.id
+        self.token = restoration.token
+        self._restored = True
+        content = dict(session) | self._content(restoration.record, fresh=False)
+        if restoration.outcome is Outcome.CURRENT:
+            opened.update(content)
+        else:
+            opened = _unchanged(content, opened.max_age)
+        self.request[aiohttp_session.SESSION_KEY] = opened
+
+    async def _accept(self, persistent_session: PersistentSession) -> bool:
+        if self.wiring.validate is None:
+            return True
+        accepted = self.wiring.validate(self.request, persistent_session)
+        return bool(await accepted if inspect.isawaitable(accepted) else accepted)
+
+    def _content(self, record: Record, *, fresh: bool) -> dict[str, Any]:
+        return {self.wiring.session_key: record.user, MARKER: {"id": record.id, "fresh": fresh}}
+
+    # For the handler
+
+    @property
+    def client(self) -> Client:
+        """What this request says of its browser."""
+        return arguments.client(self.request.headers.get("User-Agent", ""), self.request.remote or "")
+
+    @property
+    def brought_along(self) -> set[str]:
+        """The ids of the persistent sessions that this browser has shown, by its session or its cookie.
+
+        A selector alone is enough to end its persistent session: only cookies carry it, and presenting it with a
+        wrong secret would end it too.
+        """
+        ids = {self.id} if self.id is not None else set()
+        return ids | {self.presented.id} if self.presented is not None else ids
+
+    async def signed_in_user(self) -> UserId | None:
+        return cast("UserId | None", (await load_session(self.request)).get(self.wiring.session_key))
+
+    async def remember(self, user: UserId, data: dict[str, Any] | None) -> PersistentSession:
+        if self._prepared:
+            raise RuntimeError("remember() must be called before the response is prepared")
+        old = await load_session(self.request)
+        opened = await self.request[aiohttp_session.STORAGE_KEY].new_session()
+        token, record = await self.wiring.manager.remember(
+            user, data=data, client=self.client, replaces=self.brought_along, request=self.request
+        )
+        self.id, self.token, self._remembered = record.id, token, record.id
+        self.deletes_cookie, self._live = False, None
+        previous = old.get(self.wiring.session_key)
+        carried = dict(old) if previous is None or same_user(previous, record.user) else {}
+        opened.update(carried | self._content(record, fresh=True))
+        self.request[aiohttp_session.SESSION_KEY] = opened
+        await _empty_in_storage(self.request, old)
+        return show(record, current=True)
+
+    async def forget(self) -> None:
+        ids = self.brought_along
+        self.sign_out()
+        try:
+            await self.wiring.manager.forget(ids, request=self.request)
+        finally:
+            await self.end_session()
+
+    def sign_out(self) -> None:
+        """Let the response delete the cookie, and no longer belong to a persistent session."""
+        self.id, self.token, self._live = None, None, None
+        self._remembered = None
+        self.deletes_cookie = True
+
+    async def end_session(self) -> None:
+        session = await load_session(self.request)
+        if not session.empty:
+            session.invalidate()
+
+    async def died(self) -> None:
+        """The handler raised: whom it remembered is not remembered, unless the cookie is under way already."""
+        if self._remembered is not None and not self._prepared:
+            id, self._remembered, self.token = self._remembered, None, None
+            await self.wiring.manager.unremember(id)
+
+    # When the response is prepared
+
+    async def send_cookie(self, response: web.StreamResponse) -> None:
+        """Add the Set-Cookie field that this response needs, if any."""
+        self._prepared = True
+        if self.deletes_cookie:
+            self._put(response, self.wiring.cookie.deletion)
+        elif self.token is not None:
+            if self._remembered is not None or await self._is_current(self.token) is not False:
+                self._put(response, self._setting(self.token))
+        elif self._live is not None and self.presented is not None:
+            await self._renew(self.presented, response)
+
+    async def _renew(self, token: Token, response: web.StreamResponse) -> None:
+        headers = response.headers
+        if (
+            token.id == self.id
+            and not is_meant_for_shared_caches(headers)
+            and not self.wiring.cookie.is_set_in(headers)
+            and await self._is_current(token)
+        ):
+            self._put(response, self._setting(token))
+
+    async def _is_current(self, token: Token) -> bool | None:
+        """Tell whether ``token`` is still the newest; None where that would take a store that does not answer."""
+        manager = self.wiring.manager
+        newest = manager.recall(token.id) or self._live
+        if newest is not None and not compare_digest(newest.digest, digest(token.secret)):
+            return False
+        now = manager.clock()
+        was_slow = not 0 <= now - self._started <= SLOW_REQUEST
+        session_ended = self._session_ends is not None and now >= self._session_ends
+        if newest is None or was_slow or session_ended:
+            return await manager.confirm(token)
+        return True
+
+    def _setting(self, token: Token) -> str:
+        manager = self.wiring.manager
+        sighting = manager.recall(token.id) or self._live
+        ends_at = float("inf") if sighting is None else sighting.ends_at
+        max_age = manager.policy.cookie_max_age(ends_at, manager.clock())
+        return self.wiring.cookie.setting(token.cookie_value, max_age)
+
+    def _put(self, response: web.StreamResponse, header: str) -> None:
+        if is_meant_for_shared_caches(response.headers):
+            logger.warning(
+                "the response to %s %s is marked for shared caches but sets the cookie %s: it is made private",
+                self.request.method,
+                self.request.rel_url.raw_path,
+                self.wiring.cookie.name,
+            )
+        keep_out_of_shared_caches(response.headers)
+        self.wiring.cookie.put(header, response.headers)
+        self._warn_where_browser_drops_cookie()
+
+    def _warn_where_browser_drops_cookie(self) -> None:
+        request, wiring = self.request, self.wiring
+        if (
+            wiring.cookie.secure
+            and "plain http" not in wiring.warned
+            and request.scheme == "http"
+            and not is_localhost(request.host)
+            and not _came_over_https_to_a_proxy(request)
+        ):
+            wiring.warn_once(
+                "plain http",
+                "the cookie %s is Secure, and a request came over plain http: if the browser is not behind a proxy "
+                "that speaks https, it drops the cookie; pass secure=False in development",
+                wiring.cookie.name,
+            )
+
+
+# aiohttp before 3.14 keeps what belongs to a request under strings.
+_VISIT: Any = (
+    web.RequestKey("persistent_session", _Visit) if hasattr(web, "RequestKey") else "aiohttp_persistent_session"
+)
+
+
+# Set-up
+
+
+def setup(
+    app: web.Application,
+    *,
+    backend: Backend,
+    max_age: Duration = timedelta(days=30),
+    cookie_name: str = "persistent_session",
+    path: str = "/",
+    domain: str | None = None,
+    secure: bool = True,
+    samesite: SameSite = "Lax",
+    partitioned: bool = False,
+    session_key: str = "user",
+    grace_period: Duration = 10,
+    check_interval: Duration = 60,
+    max_lifetime: Duration | None = None,
+    max_sessions: int | None = None,
+    validate: Validate | None = None,
+    timeout: Duration = 2,
+) -> PersistentSessionManager:
+    """Set persistent sessions up for ``app`` and its sub-applications. Call it after ``aiohttp_session.setup``.
+
+    Durations are a timedelta or a number of seconds.
+
+    Args:
+        app: the application; its ``app[PERSISTENT_SESSIONS]`` becomes the manager that is returned.
+        backend: where the records are kept; opened and closed with the application.
+        max_age: how long a browser may stay away and still be signed in again; at most 400 days.
+        cookie_name: the cookie's name; the prefix ``__Host-`` keeps other hosts of the domain from setting it.
+        path: the cookie's path.
+        domain: the cookie's domain; None for the host that sets it, without its subdomains.
+        secure: whether the browser sends the cookie over https only.
+        samesite: "Lax", "Strict" or "None".
+        partitioned: whether the cookie is kept apart for each top-level site (CHIPS).
+        session_key: where the ordinary session holds the user's id.
+        grace_period: how long after its first use a token may be presented again; 0 for not at all.
+        check_interval: how soon a revocation reaches a live session; 0 for a look at each request.
+        max_lifetime: how long after the sign-in a persistent session ends however active; None for never.
+        max_sessions: how many persistent sessions a user may have; None for any number.
+        validate: called at each restore; where it returns False, the persistent session is deleted.
+        timeout: how long one call of the store may take.
+
+    Raises:
+        TypeError, ValueError: an option is wrong; the message names it.
+        RuntimeError: ``app`` is set up already.
+    """
+    if PERSISTENT_SESSIONS in app:
+        raise RuntimeError("aiohttp_persistent_session is set up for this application already")
+    manager = PersistentSessionManager(
+        backend,
+        max_age=max_age,
+        grace_period=grace_period,
+        check_interval=check_interval,
+        max_lifetime=max_lifetime,
+        max_sessions=max_sessions,
+        timeout=timeout,
+    )
+    cookie = CookiePolicy(cookie_name, path, domain, secure, samesite, partitioned)
+    middleware = persistent_session_middleware(manager, cookie=cookie, session_key=session_key, validate=validate)
+
+    async def opened(_: web.Application) -> AsyncIterator[None]:
+        async with manager:
+            yield
+
+    app[PERSISTENT_SESSIONS] = manager
+    app.middlewares.append(middleware)
+    app.on_response_prepare.append(send_persistent_session_cookie)
+    app.cleanup_ctx.append(opened)
+    return manager
+
+
+def persistent_session_middleware(
+    manager: PersistentSessionManager,
+    *,
+    cookie: CookiePolicy | None = None,
+    session_key: str = "user",
+    validate: Validate | None = None,
+) -> Middleware:
+    """Return the middleware, for those who wire by hand what :func:`setup` wires.
+
+    Append it after aiohttp-session's, append :func:`send_persistent_session_cookie` to ``app.on_response_prepare``, and
+    open and close the manager with the application.
+
+    Raises:
+        TypeError, ValueError: an option is wrong; the message names it.
+    """
+    wiring = _Wiring(manager, cookie or CookiePolicy(), session_key, validate)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if isinstance(request.match_info.route.resource, web.StaticResource):
+            return await handler(request)
+        wiring.check(request)
+        visit = request[_VISIT] = _Visit(wiring, request)
+        await visit.begin()
+        try:
+            return await handler(request)
+        except web.HTTPException:
+            raise
+        except BaseException:
+            await visit.died()
+            raise
+
+    return middleware
+
+
+async def send_persistent_session_cookie(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the cookie to a response: the handler of ``on_response_prepare``. It never raises.
+
+    aiohttp has written ``response.cookies`` into the headers by then, so the Set-Cookie field itself is added.
+    """
+    visit = request.get(_VISIT)
+    if visit is None:
+        return
+    try:
+        await visit.send_cookie(response)
+    except Exception:
+        logger.exception("the persistent session's cookie could not be sent")
+
+
+# For handlers
+
+
+async def remember(request: web.Request, user: UserId, *, data: dict[str, Any] | None = None) -> PersistentSession:
+    """Sign ``user`` in and keep this browser signed in. For the login handler, after the password was checked.
+
+    Opens a new session that holds the user under ``session_key``, with a new identity (against session fixation, OWASP
+    ASVS 5.0, 7.2.4) and with the data of the anonymous session. A persistent session that the browser brought along is
+    ended. If the handler then dies of an exception other than ``web.HTTPException``, nobody is remembered.
+
+    Args:
+        request: the current request.
+        user: the user's id, a str (1 to 1024 bytes in UTF-8) or an int.
+        data: a dict that JSON keeps as it is, at most 4096 bytes; shown with the persistent session.
+
+    Raises:
+        BackendError: the store failed; nothing has changed, and the session is not opened.
+        RuntimeError: the response is prepared already, or :func:`setup` was not called; nothing is stored.
+        TypeError, ValueError: ``user`` or ``data`` cannot be stored; nothing is stored.
+    """
+    return await _visit(request).remember(user, data)
+
+
+async def forget(request: web.Request) -> None:
+    """Sign this browser out: end its persistent session, delete its cookie and empty its session.
+
+    Other browsers of the user stay signed in.
+
+    Raises:
+        BackendError: the store failed; the cookie is deleted and the session emptied all the same.
+        RuntimeError: :func:`setup` was not called.
+    """
+    await _visit(request).forget()
+
+
+async def forget_everywhere(request: web.Request, *, keep_current: bool = False) -> int:
+    """End all persistent sessions of the signed-in user; return how many.
+
+    Live sessions that they opened end within ``check_interval``. A session that was opened without a persistent
+    session, in a browser other than this one, is out of reach.
+
+    Args:
+        request: the current request.
+        keep_current: whether this browser stays signed in.
+
+    Raises:
+        BackendError: the store failed; some may have been ended.
+        RuntimeError: :func:`setup` was not called.
+    """
+    visit = _visit(request)
+    user = await visit.signed_in_user()
+    manager = visit.wiring.manager
+    if user is None:
+        return 0
+    if keep_current:
+        return await manager.revoke_all(user, keep=visit.id, request=request)
+    ids = visit.brought_along
+    visit.sign_out()
+    try:
+        ended = await manager.revoke_all(user, request=request)
+        await manager.forget(ids, request=request)
+        return ended
+    finally:
+        await visit.end_session()
+
+
+async def persistent_sessions(request: web.Request) -> list[PersistentSession]:
+    """Return the signed-in user's persistent sessions, the newest first; none for an anonymous request.
+
+    Raises:
+        BackendError: the store failed.
+        RuntimeError: :func:`setup` was not called.
+    """
+    visit = _visit(request)
+    user = await visit.signed_in_user()
+    if user is None:
+        return []
+    return await visit.wiring.manager.sessions(user, current=visit.id)
+
+
+async def current_persistent_session(request: web.Request) -> PersistentSession | None:
+    """Return the persistent session of this browser, or None where it has none.
+
+    Raises:
+        BackendError: the store failed.
+        RuntimeError: :func:`setup` was not called.
+    """
+    visit = _visit(request)
+    return None if visit.id is None else await visit.wiring.manager.get(visit.id, current=True)
+
+
+async def revoke(request: web.Request, id: str) -> bool:
+    """End one of the signed-in user's own persistent sessions; return whether there was one.
+
+    Somebody else's is left alone, and the answer is the same as for one that does not exist. This browser's own signs
+    this browser out.
+
+    Raises:
+        BackendError: the store failed.
+        RuntimeError: :func:`setup` was not called.
+    """
+    visit = _visit(request)
+    user = await visit.signed_in_user()
+    manager = visit.wiring.manager
+    if user is None:
+        return False
+    persistent_session = await manager.get(id)
+    if persistent_session is None or not same_user(persistent_session.user, user):
+        return False
+    if id == visit.id:
+        visit.sign_out()
+        await visit.end_session()
+    return await manager.revoke(id, request=request)
+
+
+async def is_fresh(request: web.Request) -> bool:
+    """Tell whether the user signed in by this session, with the password. False after a restore, and if anonymous.
+
+    Ask for the password again before anything sensitive where this is False: a restored session is of lower assurance
+    (NIST SP 800-63B-4, 5).
+
+    Raises:
+        RuntimeError: :func:`setup` was not called.
+    """
+    visit = _visit(request)
+    session = await load_session(request)
+    if session.get(visit.wiring.session_key) is None:
+        return False
+    marker = session.get(MARKER)
+    return _opened_by(session) is None or (isinstance(marker, dict) and marker.get("fresh") is True)
+
+
+def _visit(request: web.Request) -> _Visit:
+    visit = request.get(_VISIT)
+    if visit is None:
+        raise RuntimeError(
+            "aiohttp_persistent_session is not set up for this request: call setup(app, backend=...); in a middleware, "
+            "call it before that middleware is appended"
+        )
+    return cast("_Visit", visit)
+
+
+# aiohttp-session
+
+
+async def load_session(request: web.Request) -> Session:
+    """Return the request's session; an empty one where its cookie does not parse, which else would end in a 500."""
+    try:
+        return await aiohttp_session.get_session(request)
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):  # of the decoder, over a value that is not what it wrote
+        return await aiohttp_session.new_session(request)
+
+
+def _opened_by(session: Session) -> str | None:
+    """Return the id of the persistent session that opened ``session``, if one did."""
+    marker = session.get(MARKER)
+    id = marker.get("id") if isinstance(marker, dict) else None
+    return id if isinstance(id, str) and is_id(id) else None
+
+
+def _end_of(session: Session) -> float | None:
+    return None if session.max_age is None else session.created + session.max_age
+
+
+def _unchanged(content: dict[str, Any], max_age: int | None) -> Session:
+    """Return a session that holds ``content`` but is not saved unless the handler changes it."""
+    session = Session(None, data={"session": content}, new=True)
+    session.max_age = max_age
+    return session
+
+
+async def _empty_in_storage(request: web.Request, session: Session) -> None:
+    """Leave nothing under the old key of a server-side storage, where a new session alone would leave all."""
+    if session.identity is not None:
+        session.invalidate()
+        storage = request[aiohttp_session.STORAGE_KEY]
+        await storage.save_session(request, web.Response(), session)
+
+
+def _came_over_https_to_a_proxy(request: web.Request) -> bool:
+    """Only silences a warning: nothing else may be derived from what a client can write."""
+    forwarded = request.headers.get("X-Forwarded-Proto", "") + request.headers.get("Forwarded", "")
+    return "https" in forwarded.lower()

@@ -1,0 +1,221 @@
+"""What is stored of a persistent session, what is shown of it, and the rules that decide over a token.
+
+The rules are pure functions of a record, a secret and a time: they read no clock, no store and no request. All times
+are seconds since the epoch (UTC), all durations are seconds.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypeAlias
+
+from .tokens import digest, successor
+
+UserId: TypeAlias = str | int
+
+LATE_WINDOW = 60.0
+"""Seconds for which a spent secret is refused quietly, not called a copy: a browser may still be catching up."""
+
+MAX_SPENT = 16
+"""Spent secrets that one record remembers at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The durations that the rules go by, in seconds."""
+
+    max_age: float = 30 * 24 * 3600.0
+    """How long a browser may stay away and still be signed in again."""
+    grace_period: float = 10.0
+    """How long after its first use a secret may be presented again by a request that raced or whose answer got lost."""
+    check_interval: float = 60.0
+    """How often a live session is looked up, and its record's expiry written."""
+    max_lifetime: float | None = None
+    """How long after its sign-in a persistent session ends, however active; None for no such end."""
+
+    @property
+    def memory_of_spent(self) -> float:
+        """Seconds for which a spent secret is remembered."""
+        return max(LATE_WINDOW, self.grace_period)
+
+    def ends_at(self, created_at: float) -> float:
+        """Return when a persistent session ends that nothing may prolong, or infinity."""
+        return math.inf if self.max_lifetime is None else created_at + self.max_lifetime
+
+    def expires_at(self, created_at: float, now: float) -> float:
+        """Return the expiry of a record written now.
+
+        The record outlives the cookie by ``check_interval``, the longest time for which cookies are renewed without
+        its being written.
+        """
+        return min(now + self.max_age + self.check_interval, self.ends_at(created_at))
+
+    def cookie_max_age(self, ends_at: float, now: float) -> int:
+        """Return the Max-Age, in whole seconds, of a cookie sent now whose persistent session ends at ``ends_at``."""
+        return int(min(self.max_age, max(0.0, ends_at - now)))
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What a request tells about the browser that sent it."""
+
+    user_agent: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A secret that has been exchanged: enough to know it again, and to derive its successor from it."""
+
+    digest: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
+    at: float
+    """When it was exchanged. A later use of it does not move this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a store keeps of one persistent session. Nothing in it is secret; nothing in it signs anybody in."""
+
+    id: str
+    """22 characters of base64url; see :attr:`.tokens.Token.id`."""
+    user: UserId
+    digest: bytes = field(repr=False)
+    """SHA-256 of the current secret, 32 bytes."""
+    created_at: float
+    seen_at: float
+    expires_at: float
+    spent: tuple[Spent, ...] = field(default=(), repr=False)
+    """Secrets exchanged lately, the newest first, each the predecessor of the one before it."""
+    user_agent: str = ""
+    address: str = ""
+    data: str = "{}"
+    """A JSON object, as text."""
+    revision: int = 0
+    """Counts the writes; a store replaces revision n only by n + 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersistentSession:
+    """One browser that stays signed in, as its user, an administrator or an audit log may see it."""
+
+    id: str
+    user: UserId
+    created_at: datetime
+    """When this browser signed in (UTC)."""
+    seen_at: datetime
+    """When it was last active (UTC), exact to ``check_interval``."""
+    expires_at: datetime
+    """When it ends if the browser stays away from now on (UTC)."""
+    user_agent: str
+    """At most 256 characters."""
+    address: str
+    data: dict[str, Any]
+    """What :func:`.remember` was given."""
+    current: bool = False
+    """Whether it is the one of the browser that asks."""
+
+
+class Outcome(Enum):
+    """What a presented token turned out to be."""
+
+    CURRENT = "current"
+    """The one secret that may be exchanged now."""
+    RACE = "race"
+    """Spent within the grace period: the request joins the exchange that has happened."""
+    LATE = "late"
+    """Spent a little longer ago: refused, and nothing else."""
+    REUSE = "reuse"
+    """Neither current nor lately spent, with a selector that is known: the cookie was copied."""
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+def judge(record: Record | None, secret: bytes, now: float, policy: Policy) -> Outcome:
+    """Decide what ``secret`` is to ``record``. Compares digests, in constant time.
+
+    Keeping the lineage of rotated secrets and ending the persistent session at a replay follows RFC 9700, 4.14.2. The
+    grace period counts from the first use, so that reuse cannot prolong itself.
+    """
+    if record is None:
+        return Outcome.UNKNOWN
+    if now >= record.expires_at:
+        return Outcome.EXPIRED
+    presented = digest(secret)
+    if hmac.compare_digest(presented, record.digest):
+        return Outcome.CURRENT
+    for entry in record.spent:
+        if hmac.compare_digest(presented, entry.digest):
+            return _judge_spent(record, secret, now - entry.at, policy)
+    return Outcome.REUSE
+
+
+def _judge_spent(record: Record, secret: bytes, age: float, policy: Policy) -> Outcome:
+    # A lineage that does not lead to the current secret, mixed up by a store, cannot be joined.
+    if policy.grace_period > 0 and age <= policy.grace_period and current_secret(record, secret):
+        return Outcome.RACE
+    if age <= policy.memory_of_spent:
+        return Outcome.LATE
+    return Outcome.REUSE
+
+
+def current_secret(record: Record, secret: bytes) -> bytes | None:
+    """Derive the current secret from a spent one, or return None where the record's lineage does not lead there."""
+    found = False
+    for entry in reversed(record.spent):
+        found = found or hmac.compare_digest(digest(secret), entry.digest)
+        if found:
+            secret = successor(secret, entry.salt)
+    return secret if hmac.compare_digest(digest(secret), record.digest) else None
+
+
+def exchange(record: Record, secret: bytes, salt: bytes, now: float, policy: Policy, client: Client) -> Record:
+    """Return the record in which ``secret``, the current one, is spent and its successor by ``salt`` is current."""
+    kept = tuple(entry for entry in record.spent if now - entry.at <= policy.memory_of_spent)
+    return replace(
+        touch(record, now, policy, client),
+        digest=digest(successor(secret, salt)),
+        spent=(Spent(record.digest, salt, now), *kept)[:MAX_SPENT],
+    )
+
+
+def was_exchanged_with(record: Record, salt: bytes) -> bool:
+    """Tell whether the exchange that drew ``salt`` is part of the record, although its answer may have been lost."""
+    return any(hmac.compare_digest(entry.salt, salt) for entry in record.spent)
+
+
+def touch(record: Record, now: float, policy: Policy, client: Client) -> Record:
+    """Return the record as seen now by ``client``: its expiry moves on, its secrets stay."""
+    return replace(
+        record,
+        seen_at=now,
+        expires_at=policy.expires_at(record.created_at, now),
+        user_agent=client.user_agent,
+        address=client.address,
+        revision=record.revision + 1,
+    )
+
+
+def same_user(one: UserId, other: UserId) -> bool:
+    """Tell whether two ids are the same user's: ``1`` and ``"1"`` are not."""
+    return type(one) is type(other) and one == other
+
+
+def show(record: Record, *, current: bool = False) -> PersistentSession:
+    """Return what may be shown of ``record``."""
+    return PersistentSession(
+        id=record.id,
+        user=record.user,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        seen_at=datetime.fromtimestamp(record.seen_at, UTC),
+        expires_at=datetime.fromtimestamp(record.expires_at, UTC),
+        user_agent=record.user_agent,
+        address=record.address,
+        data=json.loads(record.data),
+        current=current,
+    )
