@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from hmac import compare_digest
@@ -191,7 +191,8 @@ class PersistentSessionManager:
         ):
             signal.freeze()
         try:
-            await self.backend.open()
+            with _told_as_backend_error():
+                await self.backend.open()
         except BaseException:
             await self.backend.close()
             raise
@@ -504,13 +505,9 @@ class PersistentSessionManager:
             raise BackendError(f"the store gave no answer within {self.timeout:g} s") from error
 
     async def _call(self, call: Awaitable[T]) -> T:
-        try:
+        with _told_as_backend_error():
             async with self._in_time():
                 result = await call
-        except BackendError:
-            raise
-        except Exception as error:
-            raise BackendError(f"the store failed: {type(error).__name__}") from error
         if self._outage:
             self._outage = False
             logger.warning("the store of persistent sessions answers again")
@@ -532,3 +529,14 @@ class PersistentSessionManager:
                 self._report(error)
             # Workers started together should not purge together.
             await asyncio.sleep(PURGE_INTERVAL * random.uniform(0.9, 1.1))  # noqa: S311 -- no secret
+
+
+@contextlib.contextmanager
+def _told_as_backend_error() -> Iterator[None]:
+    """Turn whatever a backend raises into a BackendError. The message names the cause's type only, which is chained."""
+    try:
+        yield
+    except BackendError:
+        raise
+    except Exception as error:
+        raise BackendError(f"the store failed: {type(error).__name__}") from error

@@ -82,7 +82,7 @@ def make_record(**changes: Any) -> Record:
 
 
 class BackendContract:
-    """Every promise of :class:`.backends.base.Backend`, one test each. Subclass it and give it a ``backend`` fixture."""
+    """Every promise of :class:`.backends.base.Backend`, a test each. Subclass it and give it a ``backend`` fixture."""
 
     expires_by_itself: ClassVar[bool] = False
     """Whether the store drops expired records without :meth:`~.backends.base.Backend.purge`."""

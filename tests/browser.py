@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -160,6 +161,25 @@ class Browser:
     def clone(self) -> Browser:
         """A thief's, or the other tab's state at this moment."""
         return Browser(self.worker, dict(self.cookies), self.user_agent)
+
+
+async def raw_request(
+    worker: Worker, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes = b""
+) -> tuple[int, bytes]:
+    """Send bytes that no client library would, and return status and the whole response."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.server.port)
+    fields = {
+        b"Host": b"127.0.0.1",
+        b"Connection": b"close",
+        b"Content-Type": b"application/x-www-form-urlencoded",
+        b"Content-Length": str(len(body)).encode(),
+    } | headers
+    writer.write(b"%s %s HTTP/1.1\r\n" % (method, path))
+    writer.write(b"".join(b"%s: %s\r\n" % field for field in fields.items()) + b"\r\n" + body)
+    response = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(response.split(b" ", 2)[1]), response
 
 
 routes = web.RouteTableDef()

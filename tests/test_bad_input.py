@@ -1,0 +1,269 @@
+"""What attackers and broken clients send: never a 500, never a store call for what cannot be a token."""
+
+from __future__ import annotations
+
+import random
+from base64 import urlsafe_b64encode
+
+import pytest
+from aiohttp import web
+
+from aiohttp_persistent_session import remember
+from aiohttp_persistent_session.tokens import Token
+
+from .browser import SESSION, TOKEN, Browser, Worker, Workers, raw_request
+from .faults import FaultyBackend
+
+SELECTOR, SECRET = "A" * 22, "A" * 43
+GOOD = Token.parse(f"{SELECTOR}.{SECRET}")
+assert GOOD
+
+
+def malformed_values() -> list[bytes]:
+    values = [
+        b"",
+        b" ",
+        b".",
+        b"..",
+        b"null",
+        b"undefined",
+        b"[object Object]",
+        b"../../../etc/passwd",
+        b"<script>alert(1)</script>",
+        b"' OR 1=1 --",
+        b"${jndi:ldap://127.0.0.1/a}",
+        b"{}",
+        b'{"$ne":null}',
+        b"%00",
+        b"%0d%0aSet-Cookie:x=y",
+        b"\\000\\001",
+        b'"',
+        b'""',
+        b'"unterminated',
+        b'un"balanced"',
+        b"\\",
+        b"=",
+        b"==;==",
+        b",",
+        b"a,b",
+        b"\xff\xfe",
+        b"\xc3\x28",
+        "ümläut".encode(),
+        "\U0001f36a".encode(),
+        ("é" * 22 + "." + "é" * 43).encode(),
+        ("\uff21" * 22 + "." + "\uff21" * 43).encode(),  # full-width A
+        b"A" * 4096,
+        b"A" * 8000,
+        b"." * 8000,
+        (SELECTOR + "." + SECRET * 100).encode(),
+    ]
+    # Every length around the right ones.
+    for selector in (0, 1, 16, 20, 21, 23, 24, 32, 64):
+        values += [("A" * selector + "." + "A" * secret).encode() for secret in (0, 1, 32, 42, 43, 44, 64)]
+    values += [(SELECTOR + "." + "A" * secret).encode() for secret in (0, 1, 2, 31, 32, 41, 42, 44, 45, 46, 86)]
+    # Another alphabet in any place: standard base64, hexadecimal's colon, white space, punctuation, separators.
+    good = f"{SELECTOR}.{SECRET}"
+    for character in "+/=:~!@#$^&*()'|`{}[]<>?% \t":
+        for place in (0, 10, 21, 23, 40, 65):
+            values.append((good[:place] + character + good[place + 1 :]).encode())
+    # Another separator, none, two.
+    values += [f"{SELECTOR}{separator}{SECRET}".encode() for separator in ("", "-", "_", ":", "..", "%2E", "|", "~")]
+    # Spare bits that are not zero: a second spelling of the same token.
+    values += [f"{'A' * 21}{last}.{SECRET}".encode() for last in "BCDEFGHxyz_-"]
+    values += [f"{SELECTOR}.{'A' * 42}{last}".encode() for last in "BCDFGHxyz_-"]
+    # Padding, white space around, something behind.
+    values += [f"{SELECTOR}==.{SECRET}=".encode(), f"{good}=".encode(), f"{good}\x0b".encode(), f"{good}.".encode()]
+    return values
+
+
+MALFORMED = malformed_values()
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(set(MALFORMED)) >= 200
+
+
+@pytest.mark.parametrize("chunk", range(8))
+async def test_a_malformed_cookie_is_anonymous_costs_no_store_access_and_is_left_alone(
+    worker: Worker, backend: FaultyBackend, chunk: int
+) -> None:
+    backend.calls.clear()
+    for value in MALFORMED[chunk::8]:
+        status, response = await raw_request(
+            worker, b"GET", b"/me", {b"Cookie": TOKEN.encode() + b"=" + value, b"Accept": b"*/*"}
+        )
+        # aiohttp itself turns away fields that HTTP does not allow, or that are over its limit of 8190 bytes.
+        assert status in (200, 400), (value, response)
+        if status == 200:
+            assert b'"user": null' in response, value
+        assert b"set-cookie" not in response.lower(), value
+    assert not backend.calls, backend.calls
+
+
+async def test_control_characters_never_reach_a_handler_as_a_token(worker: Worker, backend: FaultyBackend) -> None:
+    backend.calls.clear()
+    for character in range(32):
+        value = SELECTOR.encode() + b"." + bytes([character]) + SECRET.encode()[1:]
+        if character in b"\r\n":
+            continue  # they end the field
+        status, _ = await raw_request(worker, b"GET", b"/me", {b"Cookie": TOKEN.encode() + b"=" + value})
+        assert status in (200, 400)
+    assert not backend.calls
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"{TOKEN}={{good}}; {TOKEN}={{other}}",
+        f"{TOKEN}={{other}}; {TOKEN}={{good}}",
+        f"{TOKEN}={{good}}; {TOKEN}={{good}}",
+        f"{TOKEN}={{good}}; a=b; {TOKEN}=x",
+        f"{TOKEN}=x; {TOKEN}={{good}}",
+        f"{TOKEN}={{good}};{TOKEN}=",
+    ],
+)
+async def test_several_cookies_of_the_name_are_nobodys(
+    worker: Worker, backend: FaultyBackend, browser: Browser, header: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which one this site has set cannot be told: a neighbouring host may have put its own beside it."""
+    await browser.sign_in()
+    backend.calls.clear()
+    header = header.format(good=browser.token, other=Token.generate().cookie_value)
+    for _ in range(2):
+        reply = await browser.send("GET", "/me", cookie_header=header)
+        assert (reply.status, reply.user, reply.cookies) == (200, None, {})
+    assert not backend.calls
+    assert caplog.text.count("several cookies") == 1
+
+
+async def test_a_cookie_whose_name_ends_alike_is_another_cookie(browser: Browser) -> None:
+    await browser.sign_in()
+    header = f"not_{TOKEN}=x; {TOKEN}={browser.token}; a=is_{TOKEN}=x"
+    assert (await browser.send("GET", "/me", cookie_header=header)).user == "alice"
+
+
+async def test_a_well_formed_unknown_token_costs_one_read(worker: Worker, backend: FaultyBackend) -> None:
+    backend.calls.clear()
+    for _ in range(20):
+        reply = await Browser(worker, {TOKEN: Token.generate().cookie_value}).get()
+        assert (reply.status, reply.user, reply.cookies) == (200, None, {})
+    assert backend.calls == {"get": 20}
+
+
+async def test_a_wrong_secret_is_reuse(worker: Worker, browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    await browser.sign_in()
+    selector = (browser.token or "").split(".")[0]
+    reply = await Browser(worker, {TOKEN: f"{selector}.{SECRET}"}).get()
+    assert reply.user is None
+    assert reply.token == ""
+    assert [name for name, _ in worker.events] == ["remember", "reuse"]
+    (record,) = [record for record in caplog.records if "copied token" in record.message]
+    assert record.levelname == "WARNING"
+    browser.end_session()
+    assert (await browser.get()).user is None
+
+
+@pytest.mark.parametrize("user", [True, False, None, 1.5, b"alice", ["alice"], {"id": 1}, object()])
+async def test_what_is_no_users_id_is_a_type_error(workers: Workers, backend: FaultyBackend, user: object) -> None:
+    await _refused(workers, backend, TypeError, user=user)
+
+
+@pytest.mark.parametrize("user", ["", "\0", "a\0b", "x" * 1025, "é" * 513, "\ud800", 1 << (8 * 1025)])
+async def test_a_users_id_that_cannot_be_stored_everywhere_is_a_value_error(
+    workers: Workers, backend: FaultyBackend, user: object
+) -> None:
+    await _refused(workers, backend, ValueError, user=user)
+
+
+@pytest.mark.parametrize("data", [[], "text", 1, b""])
+async def test_data_that_are_no_dict_are_a_type_error(workers: Workers, backend: FaultyBackend, data: object) -> None:
+    await _refused(workers, backend, TypeError, data=data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"a": object()},
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {1: "key"},
+        {"a": (1, 2)},
+        {"a": b"bytes"},
+        {"a": {1, 2}},
+        {"a": "\ud800"},
+        {"a": "x" * 4096},
+        {"a": "é" * 2048},
+    ],
+)
+async def test_data_that_json_does_not_keep_are_a_value_error(
+    workers: Workers, backend: FaultyBackend, data: object
+) -> None:
+    await _refused(workers, backend, ValueError, data=data)
+
+
+async def test_data_that_contain_themselves_are_a_value_error(workers: Workers, backend: FaultyBackend) -> None:
+    data: dict[str, object] = {}
+    data["self"] = data
+    await _refused(workers, backend, ValueError, data=data)
+
+
+async def _refused(
+    workers: Workers, backend: FaultyBackend, expected: type[Exception], user: object = "alice", data: object = None
+) -> None:
+    raised: list[BaseException] = []
+
+    async def login(request: web.Request) -> web.Response:
+        try:
+            await remember(request, user, data=data)  # type: ignore[arg-type]
+        except Exception as error:
+            raised.append(error)
+        return web.Response()
+
+    reply = await Browser(await workers(backend, handlers={"/": login})).get("/")
+    assert type(raised[0]) is expected
+    assert "user" in str(raised[0]) or "data" in str(raised[0])
+    assert reply.cookies == {}
+    assert not backend.calls["insert"]
+
+
+async def test_data_of_4096_bytes_are_kept(workers: Workers, backend: FaultyBackend) -> None:
+    data = {"a": "é" * 2044}
+
+    async def login(request: web.Request) -> web.Response:
+        assert (await remember(request, "alice", data=data)).data == data
+        return web.Response()
+
+    assert (await Browser(await workers(backend, handlers={"/": login})).get("/")).status == 200
+
+
+async def test_ids_from_urls_reach_the_store_only_if_they_could_be_ids(
+    backend: FaultyBackend, browser: Browser
+) -> None:
+    await browser.sign_in()
+    backend.calls.clear()
+    for id in ("x", "%00" * 22, "a" * 21, "a" * 23, "%F0%9F%8D%AA", "'%20OR%201=1", "+" * 22):
+        assert (await browser.post(f"/revoke/{id}")).json is False
+    assert not backend.calls
+
+
+@pytest.mark.parametrize("marker", ['"text"', "[]", "{}", '{"id": 1}', '{"id": "short"}', "null", "1", "true"])
+async def test_a_marker_in_the_session_that_is_not_ours_is_ignored(browser: Browser, marker: str) -> None:
+    """SimpleCookieStorage lets anybody write it; another library may use the key."""
+    from http.cookies import SimpleCookie
+
+    quoted: SimpleCookie = SimpleCookie()
+    quoted[SESSION] = '{"created": 1, "session": {"user": "alice", "persistent_session": %s}}' % marker
+    browser.cookies[SESSION] = quoted[SESSION].coded_value
+    reply = await browser.get("/devices")
+    assert (reply.status, reply.json) == (200, [])
+
+
+def test_no_random_text_is_taken_for_a_token_unless_it_spells_one() -> None:
+    generator = random.Random(1)
+    for _ in range(2000):
+        raw = generator.randbytes(48)
+        text = ".".join(urlsafe_b64encode(half).decode().rstrip("=") for half in (raw[:16], raw[16:]))
+        token = Token.parse(text)
+        assert token is not None
+        assert token.cookie_value == text
+        assert Token.parse(text + generator.choice("\n\r\t =A.")) is None

@@ -1,0 +1,190 @@
+"""How it works with aiohttp-session's storages: in the cookie, encrypted in the cookie, and on a server."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import aiohttp_session
+import pytest
+from aiohttp import web
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+
+from aiohttp_persistent_session import MemoryBackend, remember
+
+from .browser import SESSION, TOKEN, Browser, Worker, Workers
+from .faults import FaultyBackend
+
+
+class ServerSideStorage(aiohttp_session.AbstractStorage):
+    """Keeps sessions under random keys, as aiohttp-session's Redis storage does."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.stored: dict[str, str] = {}
+
+    async def load_session(self, request: web.Request) -> aiohttp_session.Session:
+        key = self.load_cookie(request)
+        if key is None or key not in self.stored:
+            return aiohttp_session.Session(None, data=None, new=True, max_age=self.max_age)
+        return aiohttp_session.Session(key, data=json.loads(self.stored[key]), new=False, max_age=self.max_age)
+
+    async def save_session(
+        self, request: web.Request, response: web.StreamResponse, session: aiohttp_session.Session
+    ) -> None:
+        key = session.identity or uuid.uuid4().hex
+        self.save_cookie(response, "" if session.empty else key, max_age=session.max_age)
+        self.stored[key] = json.dumps(self._get_session_data(session))
+
+
+@pytest.fixture(params=["simple", "encrypted", "server-side"])
+def storage(request: pytest.FixtureRequest) -> aiohttp_session.AbstractStorage:
+    if request.param == "encrypted":
+        return EncryptedCookieStorage(b"0123456789abcdef0123456789abcdef", max_age=3600)
+    return aiohttp_session.SimpleCookieStorage() if request.param == "simple" else ServerSideStorage(max_age=3600)
+
+
+async def test_sign_in_restore_and_sign_out(
+    workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage
+) -> None:
+    browser = Browser(await workers(backend, storage=storage))
+    await browser.post("/cart", data={"item": "book"})
+    await browser.sign_in()
+    reply = await browser.get()
+    assert (reply.user, reply.json["cart"], reply.json["fresh"]) == ("alice", "book", True)
+    browser.end_session()
+    reply = await browser.get()
+    assert (reply.user, reply.json["fresh"]) == ("alice", False)
+    assert (await browser.get()).user == "alice"
+    await browser.post("/logout")
+    reply = await browser.get()
+    assert (reply.user, reply.json["cart"]) == (None, None)
+    assert TOKEN not in browser.cookies
+
+
+async def test_a_joined_request_saves_no_session(
+    workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage
+) -> None:
+    browser = Browser(await workers(backend, storage=storage))
+    await browser.sign_in()
+    browser.end_session()
+    joining = browser.clone()
+    await browser.get()
+    reply = await joining.get()
+    assert reply.user == "alice"
+    assert SESSION not in reply.cookies
+
+
+async def test_a_forged_encrypted_session_is_restored_over(workers: Workers) -> None:
+    storage = EncryptedCookieStorage(b"0123456789abcdef0123456789abcdef")
+    browser = Browser(await workers(MemoryBackend(), storage=storage))
+    await browser.sign_in()
+    browser.cookies[SESSION] = "forged"
+    reply = await browser.get()
+    assert (reply.user, reply.json["fresh"]) == ("alice", False)
+
+
+@pytest.fixture
+def server_side() -> ServerSideStorage:
+    return ServerSideStorage()
+
+
+@pytest.fixture
+async def keyed(workers: Workers, backend: FaultyBackend, server_side: ServerSideStorage) -> Worker:
+    return await workers(backend, storage=server_side)
+
+
+async def test_aiohttp_security_473_the_sessions_key_changes_at_sign_in(
+    keyed: Worker, server_side: ServerSideStorage
+) -> None:
+    """Fixation: a key that the attacker planted before the sign-in is worth nothing after it."""
+    browser = Browser(keyed)
+    await browser.post("/cart", data={"item": "book"})
+    attacker = browser.clone()
+    await browser.sign_in()
+    assert browser.cookies[SESSION] != attacker.cookies[SESSION]
+    reply = await attacker.get()
+    assert (reply.user, reply.json["cart"]) == (None, None)
+    assert (await browser.get()).json["cart"] == "book"
+
+
+async def test_symfony_cve_2015_8124_the_sessions_key_changes_at_a_restore(keyed: Worker) -> None:
+    browser = Browser(keyed)
+    await browser.sign_in()
+    browser.end_session()
+    planted = Browser(keyed)
+    await planted.post("/cart", data={"item": "planted"})
+    browser.cookies[SESSION] = planted.cookies[SESSION]
+    assert (await browser.get()).user == "alice"
+    assert browser.cookies[SESSION] != planted.cookies[SESSION]
+    assert (await planted.get()).user is None
+
+
+async def test_a_sign_in_over_a_live_session_leaves_nothing_under_its_key(
+    keyed: Worker, server_side: ServerSideStorage
+) -> None:
+    browser = Browser(keyed)
+    await browser.sign_in("alice")
+    thief = browser.clone()
+    await browser.sign_in("alice")
+    thief.cookies.pop(TOKEN)
+    assert (await thief.get()).user is None
+    assert server_side.stored[thief.cookies[SESSION]] == "{}"
+
+
+async def test_signing_out_leaves_nothing_under_the_sessions_key(keyed: Worker, server_side: ServerSideStorage) -> None:
+    browser = Browser(keyed)
+    await browser.sign_in()
+    key = browser.cookies[SESSION]
+    await browser.post("/logout")
+    assert server_side.stored[key] == "{}"
+
+
+async def test_a_sign_in_whose_session_cannot_be_saved_remembers_nobody(
+    workers: Workers, backend: FaultyBackend
+) -> None:
+    """The old session's storage fails within remember: the handler dies, the record goes."""
+
+    class Failing(ServerSideStorage):
+        failing = False
+
+        async def save_session(self, *arguments: Any) -> None:
+            if self.failing:
+                raise ConnectionError
+            await super().save_session(*arguments)
+
+    storage = Failing()
+    browser = Browser(await workers(backend, storage=storage))
+    await browser.post("/cart", data={"item": "book"})
+    storage.failing = True
+    reply = await browser.post("/login", data={"user": "alice"})
+    assert (reply.status, reply.cookies) == (500, {})
+    assert await backend.of_user("alice") == []
+
+
+async def test_the_session_key_option_says_where_the_user_is(workers: Workers) -> None:
+    async def page(request: web.Request) -> web.Response:
+        return web.json_response((await aiohttp_session.get_session(request)).get("uid"))
+
+    browser = Browser(await workers(MemoryBackend(), session_key="uid", handlers={"/": page}))
+    await browser.sign_in("7")
+    assert (await browser.get("/")).json == 7
+    browser.end_session()
+    assert (await browser.get("/")).json == 7
+
+
+async def test_sub_applications_share_what_the_root_set_up(workers: Workers) -> None:
+    async def login(request: web.Request) -> web.Response:
+        await remember(request, "alice")
+        return web.Response()
+
+    def prepare(app: web.Application) -> None:
+        sub = web.Application()
+        sub.router.add_get("/login", login)
+        app.add_subapp("/account", sub)
+
+    browser = Browser(await workers(MemoryBackend(), prepare=prepare))
+    await browser.get("/account/login")
+    browser.end_session()
+    assert (await browser.get()).user == "alice"
