@@ -1,0 +1,228 @@
+"""Wrong configuration is told at set-up, naming the parameter; missing set-up at the first request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import aiohttp_session
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+import aiohttp_persistent_session
+from aiohttp_persistent_session import (
+    PERSISTENT_SESSIONS,
+    MemoryBackend,
+    PersistentSessionManager,
+    forget,
+    is_fresh,
+    persistent_session_middleware,
+    remember,
+    setup,
+)
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_age": 401 * DAY}, "max_age"),
+        ({"max_age": 0}, "max_age"),
+        ({"max_age": -DAY}, "max_age"),
+        ({"max_age": float("nan")}, "max_age"),
+        ({"max_age": float("inf")}, "max_age"),
+        ({"grace_period": -1}, "grace_period"),
+        ({"grace_period": 31 * DAY}, "grace_period"),
+        ({"check_interval": -1}, "check_interval"),
+        ({"check_interval": 31 * DAY}, "check_interval"),
+        ({"max_lifetime": 0}, "max_lifetime"),
+        ({"max_sessions": 0}, "max_sessions"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": -1}, "timeout"),
+        ({"cookie_name": ""}, "cookie_name"),
+        ({"cookie_name": "a b"}, "cookie_name"),
+        ({"cookie_name": "a;b"}, "cookie_name"),
+        ({"cookie_name": "a=b"}, "cookie_name"),
+        ({"cookie_name": "é"}, "cookie_name"),
+        ({"cookie_name": "x" * 257}, "cookie_name"),
+        ({"cookie_name": "__Host-a", "secure": False}, "cookie_name"),
+        ({"cookie_name": "__Host-a", "domain": "example.com"}, "cookie_name"),
+        ({"cookie_name": "__Host-a", "path": "/app"}, "cookie_name"),
+        ({"cookie_name": "__host-a", "secure": False}, "cookie_name"),
+        ({"cookie_name": "__Secure-a", "secure": False}, "cookie_name"),
+        ({"cookie_name": "__Http-a", "secure": False}, "cookie_name"),
+        ({"path": ""}, "path"),
+        ({"path": "app"}, "path"),
+        ({"path": "/a;b"}, "path"),
+        ({"path": "/a\r\nX: y"}, "path"),
+        ({"domain": ""}, "domain"),
+        ({"domain": "a;b"}, "domain"),
+        ({"samesite": "lax"}, "samesite"),
+        ({"samesite": "None", "secure": False}, "samesite"),
+        ({"partitioned": True, "secure": False}, "partitioned"),
+        ({"session_key": ""}, "session_key"),
+        ({"session_key": "persistent_session"}, "session_key"),
+    ],
+)
+def test_an_option_out_of_range_is_a_value_error_that_names_it(options: dict[str, Any], named: str) -> None:
+    app = web.Application()
+    with pytest.raises(ValueError, match=named):
+        setup(app, backend=MemoryBackend(), **options)
+    assert PERSISTENT_SESSIONS not in app
+    assert not app.middlewares
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_age": "30 days"}, "max_age"),
+        ({"max_age": None}, "max_age"),
+        ({"max_age": True}, "max_age"),
+        ({"grace_period": "10"}, "grace_period"),
+        ({"max_sessions": 2.5}, "max_sessions"),
+        ({"max_sessions": True}, "max_sessions"),
+        ({"timeout": None}, "timeout"),
+        ({"cookie_name": b"name"}, "cookie_name"),
+        ({"path": None}, "path"),
+        ({"domain": 1}, "domain"),
+        ({"secure": None}, "secure"),
+        ({"secure": 1}, "secure"),
+        ({"samesite": None}, "samesite"),
+        ({"partitioned": "yes"}, "partitioned"),
+        ({"session_key": 1}, "session_key"),
+        ({"validate": True}, "validate"),
+        ({"backend": "redis://localhost"}, "backend"),
+        ({"backend": MemoryBackend}, "backend"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_a_type_error_that_names_it(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(TypeError, match=named):
+        setup(web.Application(), **{"backend": MemoryBackend()} | options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_age": 400 * DAY},
+        {"max_age": 1, "grace_period": 1, "check_interval": 1},
+        {"max_age": 3600.5},
+        {"grace_period": 0, "check_interval": 0},
+        {"cookie_name": "__Host-a"},
+        {"cookie_name": "__Secure-a", "domain": "example.com"},
+        {"samesite": "None", "partitioned": True},
+        {"samesite": "Strict"},
+        {"max_lifetime": 90 * DAY, "max_sessions": 1},
+    ],
+)
+def test_the_limits_themselves_are_allowed(options: dict[str, Any]) -> None:
+    app = web.Application()
+    assert setup(app, backend=MemoryBackend(), **options) is app[PERSISTENT_SESSIONS]
+
+
+def test_set_up_twice_is_an_error() -> None:
+    app = web.Application()
+    setup(app, backend=MemoryBackend())
+    with pytest.raises(RuntimeError, match="already"):
+        setup(app, backend=MemoryBackend())
+
+
+async def answer_of(app: web.Application, caplog: pytest.LogCaptureFixture) -> str:
+    async with TestClient(TestServer(app), cookie_jar=aiohttp.DummyCookieJar()) as client, client.get("/") as response:
+        assert response.status == 500
+    return str(caplog.records[-1].exc_info[1])  # type: ignore[index]
+
+
+async def page(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def test_without_aiohttp_session_the_error_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    app = web.Application()
+    setup(app, backend=MemoryBackend())
+    app.router.add_get("/", page)
+    assert "aiohttp_session.setup" in await answer_of(app, caplog)
+
+
+async def test_aiohttp_session_set_up_afterwards_is_the_same_error(caplog: pytest.LogCaptureFixture) -> None:
+    app = web.Application()
+    setup(app, backend=MemoryBackend())
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    app.router.add_get("/", page)
+    assert "aiohttp_session.setup" in await answer_of(app, caplog)
+
+
+async def test_one_name_for_both_cookies_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    app = web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage(cookie_name="stay"))
+    setup(app, backend=MemoryBackend(), cookie_name="stay")
+    app.router.add_get("/", page)
+    assert "cookie_name 'stay'" in await answer_of(app, caplog)
+
+
+async def test_a_second_set_up_on_a_sub_application_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    app, sub = web.Application(), web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    setup(app, backend=MemoryBackend())
+    setup(sub, backend=MemoryBackend())
+    sub.router.add_get("/", page)
+    app.add_domain("127.0.0.1", sub)
+    assert "once is enough" in await answer_of(app, caplog)
+
+
+async def test_set_up_on_a_sub_application_alone_works(caplog: pytest.LogCaptureFixture) -> None:
+    async def login(request: web.Request) -> web.Response:
+        await remember(request, "alice")
+        return web.Response()
+
+    app, sub = web.Application(), web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    setup(sub, backend=MemoryBackend())
+    sub.router.add_get("/login", login)
+    app.router.add_get("/", login)
+    app.add_subapp("/sub", sub)
+    async with TestClient(TestServer(app), cookie_jar=aiohttp.DummyCookieJar()) as client:
+        async with client.get("/sub/login") as response:
+            assert "persistent_session" in response.cookies
+        async with client.get("/") as response:
+            assert response.status == 500
+    assert "setup(app, backend=...)" in str(caplog.records[-1].exc_info[1])  # type: ignore[index]
+
+
+async def test_a_hand_wired_middleware_without_its_signal_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    app = web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    app.middlewares.append(persistent_session_middleware(PersistentSessionManager(MemoryBackend())))
+    app.router.add_get("/", page)
+    assert "send_persistent_session_cookie" in await answer_of(app, caplog)
+
+
+@pytest.mark.parametrize("function", [lambda request: remember(request, "alice"), forget, is_fresh])
+async def test_a_handler_without_set_up_is_told(function: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        await function(request)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    assert "setup(app, backend=...)" in await answer_of(app, caplog)
+
+
+def test_importing_the_package_imports_no_optional_driver() -> None:
+    program = (
+        "import sys, aiohttp_persistent_session;"
+        "print([m for m in ('redis', 'pymongo', 'motor', 'sqlalchemy', 'aiosqlite', 'asyncpg', 'aiohttp_security',"
+        " 'pytest') if m in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in aiohttp_persistent_session.__all__:
+        value = getattr(aiohttp_persistent_session, name)
+        assert name == "PERSISTENT_SESSIONS" or value.__doc__, name
