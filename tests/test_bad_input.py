@@ -252,7 +252,7 @@ async def test_a_marker_in_the_session_that_is_not_ours_is_ignored(browser: Brow
     from http.cookies import SimpleCookie
 
     quoted: SimpleCookie = SimpleCookie()
-    quoted[SESSION] = '{"created": 1, "session": {"user": "alice", "persistent_session": %s}}' % marker
+    quoted[SESSION] = f'{{"created": 1, "session": {{"user": "alice", "persistent_session": {marker}}}}}'
     browser.cookies[SESSION] = quoted[SESSION].coded_value
     reply = await browser.get("/devices")
     assert (reply.status, reply.json) == (200, [])

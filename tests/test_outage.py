@@ -140,15 +140,14 @@ async def test_before_forget_raises_the_cookies_deletion_is_staged(workers: Work
         try:
             await forget(request)
         except BackendError as error:
-            assert isinstance(error.__cause__, DriverError)
-            return web.Response(text="signed out here")
+            return web.Response(text=f"signed out here, though {type(error.__cause__).__name__}")
         return web.Response(text="no error")
 
     browser = Browser(await workers(backend, handlers={"/bye": logout}))
     await browser.sign_in()
     backend.break_down()
     reply = await browser.get("/bye")
-    assert reply.text == "signed out here"
+    assert reply.text == "signed out here, though DriverError"
     assert reply.token == ""
     assert TOKEN not in browser.cookies
     assert (await browser.get()).user is None

@@ -107,7 +107,7 @@ async def test_an_anonymous_visitor_lists_and_ends_nothing(two: tuple[Browser, B
 
 
 async def test_the_list_is_newest_first_and_knows_this_browser(two: tuple[Browser, Browser], clock: Clock) -> None:
-    here, there = two
+    here, _ = two
     clock.advance(5)
     third = Browser(here.worker, user_agent="Tablet/3.0")
     await third.sign_in()

@@ -1,0 +1,1 @@
+"""The demo: an app that shows what a persistent session does, and what happens to a copied token."""

@@ -1,0 +1,61 @@
+"""``python -m demo``, or ``make demo``: serves the demo on http://127.0.0.1:8080 until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+
+from aiohttp import web
+
+from aiohttp_persistent_session import Backend, MemoryBackend
+
+from .app import create_app
+
+
+def open_backend(name: str) -> Backend:
+    if name == "memory":
+        return MemoryBackend()
+    raise argparse.ArgumentTypeError(f"{name!r} is not a backend of this demo: choose memory")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="demo", description="Persistent sessions, to click through.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--secure", action="store_true", help="set Secure cookies: behind a proxy that speaks https, or on localhost"
+    )
+    parser.add_argument("--backend", type=open_backend, default="memory", help="where records are kept: memory")
+    parser.add_argument(
+        "--grace-period",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="how long a spent token may still join its exchange (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        app = create_app(options.backend, secure=options.secure, grace_period=options.grace_period)
+    except ValueError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+
+    def announce(_: str) -> None:
+        print(f"The demo is on http://{options.host}:{options.port} - Ctrl-C stops it.", flush=True)
+
+    try:
+        web.run_app(app, host=options.host, port=options.port, print=announce, shutdown_timeout=1)
+    except OSError as error:
+        reason = "is in use: choose another with --port" if error.errno == errno.EADDRINUSE else error.strerror
+        print(f"demo: {options.host}:{options.port} {reason}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The README's examples run as printed, and its tables say what the code does."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+import aiohttp_persistent_session
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+async def test_the_whole_app_runs_as_printed() -> None:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(EXAMPLES[0], namespace)
+    async with TestClient(TestServer(namespace["app"]), cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+        jar = client.session.cookie_jar
+
+        async def home() -> str:
+            async with client.get("/") as response:
+                return await response.text()
+
+        assert "Sign in" in await home()
+        async with client.post("/login", data={"name": "alice"}) as response:
+            assert "Hello, alice!" in await response.text()
+        before = {cookie.key: cookie.value for cookie in jar}
+        jar.clear(lambda cookie: cookie.key == "AIOHTTP_SESSION")
+        assert {cookie.key for cookie in jar} == {"persistent_session"}
+        assert "Hello, alice!" in await home()
+        after = {cookie.key: cookie.value for cookie in jar}
+        assert after["persistent_session"] != before["persistent_session"]
+        async with client.post("/logout") as response:
+            assert "Sign in" in await response.text()
+        jar.clear(lambda cookie: cookie.key == "AIOHTTP_SESSION")
+        assert "Sign in" in await home()
+
+
+@pytest.mark.parametrize("number", range(1, len(EXAMPLES)))
+async def test_each_other_example_runs_in_the_context_that_it_names(number: int) -> None:
+    async def yielding(app: web.Application) -> Any:
+        yield
+
+    namespace: dict[str, Any] = {
+        name: getattr(aiohttp_persistent_session, name) for name in aiohttp_persistent_session.__all__
+    }
+    namespace |= {
+        "web": web,
+        "app": web.Application(),
+        "backend": aiohttp_persistent_session.MemoryBackend(),
+        "open_and_close": lambda manager: yielding,
+        "aiohttp_session": __import__("aiohttp_session"),
+    }
+    exec(EXAMPLES[number], namespace)
+
+
+def test_the_table_names_every_option_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", README, re.MULTILINE))
+    for name, parameter in inspect.signature(aiohttp_persistent_session.setup).parameters.items():
+        if name == "app":
+            continue
+        default = parameter.default
+        if default is inspect.Parameter.empty:
+            expected = "required"
+        elif isinstance(default, timedelta):
+            expected = f"{default.days} days"
+        elif isinstance(default, str):
+            expected = f'`"{default}"`'
+        elif default is None or isinstance(default, bool):
+            expected = f"`{default}`"
+        else:
+            expected = str(default)
+        assert rows[name] == expected
+
+
+def test_every_function_for_handlers_is_in_the_readme() -> None:
+    for name in aiohttp_persistent_session.__all__:
+        assert name in README, name
