@@ -16,7 +16,8 @@ SET_COOKIE = istr("Set-Cookie")
 CACHE_CONTROL = istr("Cache-Control")
 
 # Addressed to the shared caches of a content delivery network, for which they override Cache-Control (RFC 9213).
-_CACHE_CONTROL_OF_CDN = (istr("CDN-Cache-Control"), istr("Surrogate-Control"))
+CDN_CACHE_CONTROL = istr("CDN-Cache-Control")
+SURROGATE_CONTROL = istr("Surrogate-Control")
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token of RFC 9110, 5.6.2
 _ATTRIBUTE_VALUE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # RFC 6265bis, 4.1.1: no control characters, no semicolon
@@ -96,6 +97,24 @@ class CookiePolicy:
         """The Set-Cookie field that deletes it: with every attribute, or a browser would reject or miss it."""
         return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {self.attributes}"
 
+    def renew(self, value: str, max_age: int, headers: CIMultiDict[str]) -> None:
+        """Add the Set-Cookie field that renews the cookie, and keep the response out of shared caches.
+
+        Do nothing where the handler marked the response for them, or sets a cookie of this name itself.
+        """
+        if (
+            CACHE_CONTROL in headers
+            or SET_COOKIE in headers
+            or CDN_CACHE_CONTROL in headers
+            or SURROGATE_CONTROL in headers
+        ):
+            if is_meant_for_shared_caches(headers) or self.is_set_in(headers):
+                return
+            make_private(headers)
+        else:
+            headers.add(CACHE_CONTROL, "private")
+        headers.add(SET_COOKIE, f"{self.name}={value}; Max-Age={max_age}; {self.attributes}")
+
     def is_set_in(self, headers: CIMultiDict[str]) -> bool:
         """Tell whether a Set-Cookie field of this name is in ``headers``."""
         return SET_COOKIE in headers and any(self._names(header) for header in headers.getall(SET_COOKIE))
@@ -124,28 +143,33 @@ class CookiePolicy:
 
 def is_meant_for_shared_caches(headers: CIMultiDict[str]) -> bool:
     """Tell whether the handler marked its response ``public`` or ``s-maxage``, or addressed a CDN's cache."""
-    if any(name in headers for name in _CACHE_CONTROL_OF_CDN):
+    if CDN_CACHE_CONTROL in headers or SURROGATE_CONTROL in headers:
         return True
     if CACHE_CONTROL not in headers:
         return False
     return any(name in ("public", "s-maxage") for name, _ in _directives(headers))
 
 
-def keep_out_of_shared_caches(headers: CIMultiDict[str]) -> None:
-    """Add ``private`` where neither it nor ``no-store`` is said, and drop what a shared cache would take as leave.
+def make_private(headers: CIMultiDict[str]) -> None:
+    """Add ``private`` where neither it nor ``no-store`` is said, and drop ``public`` and ``s-maxage``.
 
     Set-Cookie alone does not keep a response out of a cache (RFC 9111, 7.3).
     """
     if CACHE_CONTROL not in headers:
-        headers[CACHE_CONTROL] = "private"
-    else:
-        kept = [(name, text) for name, text in _directives(headers) if name not in ("public", "s-maxage")]
-        # private="Some-Field" restricts that field only; the response may still be stored (RFC 9111, 5.2.2.7).
-        if not any(text.lower() in ("private", "no-store") for _, text in kept):
-            kept.append(("private", "private"))
-        headers[CACHE_CONTROL] = ", ".join(text for _, text in kept)
-    for name in _CACHE_CONTROL_OF_CDN:
-        headers.popall(name, None)
+        headers.add(CACHE_CONTROL, "private")
+        return
+    kept = [text for name, text in _directives(headers) if name not in ("public", "s-maxage")]
+    # private="Some-Field" restricts that field only; the response may still be stored (RFC 9111, 5.2.2.7).
+    if not any(text.lower() in ("private", "no-store") for text in kept):
+        kept.append("private")
+    headers[CACHE_CONTROL] = ", ".join(kept)
+
+
+def keep_out_of_shared_caches(headers: CIMultiDict[str]) -> None:
+    """Take back whatever a shared cache would read as leave to store the response."""
+    make_private(headers)
+    headers.popall(CDN_CACHE_CONTROL, None)
+    headers.popall(SURROGATE_CONTROL, None)
 
 
 def _directives(headers: CIMultiDict[str]) -> Iterable[tuple[str, str]]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
@@ -58,40 +59,39 @@ _ACCEPTED = (Outcome.CURRENT, Outcome.RACE)
 class Sighting(NamedTuple):
     """What this worker last saw of a record in the store. One with infinite ``revision`` says that it is gone."""
 
+    id: str
     digest: bytes
     revision: float
     at: float
     ends_at: float
+    spelling: bytes = b""
+    """SHA-256 of the current token's text, once a browser presented it: it is known again without being parsed."""
 
     @property
     def gone(self) -> bool:
         return self.revision == _FOREVER
 
+    def is_spelled(self, cookie_value: str) -> bool:
+        """Tell whether ``cookie_value`` is known to spell the current token."""
+        return compare_digest(self.spelling, sha256(cookie_value.encode("utf-8", "surrogateescape")).digest())
 
-_GONE = Sighting(b"", _FOREVER, _FOREVER, _FOREVER)
+
+def _gone(id: str) -> Sighting:
+    return Sighting(id, b"", _FOREVER, _FOREVER, _FOREVER)
 
 
-class _Sightings:
+class _Sightings(dict[str, Sighting]):
     """The newest sighting of each id, bounded in number. Ids are never given twice, so what is gone stays gone."""
 
-    def __init__(self) -> None:
-        self._by_id: dict[str, Sighting] = {}
-
-    def get(self, id: str) -> Sighting | None:
-        return self._by_id.get(id)
-
-    def put(self, id: str, sighting: Sighting) -> Sighting:
+    def keep(self, sighting: Sighting) -> Sighting:
         """Keep and return the newer of ``sighting`` and the one kept: answers of the store may overtake each other."""
-        kept = self._by_id.pop(id, None)
+        kept = self.pop(sighting.id, None)
         if kept is not None and kept.revision > sighting.revision:
             sighting = kept
-        self._by_id[id] = sighting
-        if len(self._by_id) > _SIGHTINGS_KEPT:
-            del self._by_id[next(iter(self._by_id))]
+        self[sighting.id] = sighting
+        if len(self) > _SIGHTINGS_KEPT:
+            del self[next(iter(self))]
         return sighting
-
-    def forget(self, id: str) -> None:
-        self._by_id.pop(id, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +170,8 @@ class PersistentSessionManager:
         """Ended from elsewhere: by its user or an administrator, by ``max_sessions``, or as ``validate`` refused."""
 
         self._sightings = _Sightings()
+        self.recall: Callable[[str], Sighting | None] = self._sightings.get
+        """What this worker last saw of a record, however long ago."""
         self._checks: dict[str, asyncio.Task[Sighting | None]] = {}
         self._purging: asyncio.Task[None] | None = None
         self._outage = False
@@ -331,7 +333,7 @@ class PersistentSessionManager:
 
     async def unremember(self, id: str) -> None:
         """Take back a persistent session whose token was never sent. Raises nothing: what is left of it expires."""
-        self._sightings.put(id, _GONE)
+        self._sightings.keep(_gone(id))
         try:
             await self._call(self.backend.delete(id))
         except BackendError as error:
@@ -347,7 +349,7 @@ class PersistentSessionManager:
             record = await self._call(self.backend.get(id))
             if record is not None:
                 await self._end(record, self.on_forget, request)
-            self._sightings.put(id, _GONE)
+            self._sightings.keep(_gone(id))
 
     async def restore(
         self, token: Token, *, client: Client, accept: Accept, request: web.Request | None
@@ -404,14 +406,18 @@ class PersistentSessionManager:
             record = await self._call(self.backend.get(token.id))
         raise BackendError(f"others wrote the record {_SWAP_ATTEMPTS} times in a row")
 
-    def recall(self, id: str) -> Sighting | None:
-        """Return what this worker last saw of a record, however long ago."""
-        return self._sightings.get(id)
+    def note_spelling(self, token: Token) -> Sighting | None:
+        """Let the current token be known again by its text, until the record is looked at anew."""
+        sighting = self._sightings.get(token.id)
+        if sighting is None or not compare_digest(sighting.digest, digest(token.secret)):
+            return None
+        return self._sightings.keep(sighting._replace(spelling=sha256(token.cookie_value.encode("ascii")).digest()))
 
-    def is_recent(self, sighting: Sighting) -> bool:
+    def is_recent(self, sighting: Sighting, now: float) -> bool:
         """Tell whether a live session needs no look at the store yet."""
-        now = self.clock()
-        return sighting.gone or (0 <= now - sighting.at < self.policy.check_interval and now < sighting.ends_at)
+        if sighting.gone:
+            return True
+        return 0 <= now - sighting.at < self.policy.check_interval and now < sighting.ends_at
 
     async def check(self, id: str, client: Client) -> Sighting | None:
         """Look a live session's record up and renew it; None where the store failed, which is logged.
@@ -429,11 +435,11 @@ class PersistentSessionManager:
 
     async def _check(self, id: str, client: Client) -> Sighting | None:
         try:
-            record = await self._call(self.backend.get(id))
+            record = await self._call(self.backend.get(id)) if is_id(id) else None
             for _ in range(_SWAP_ATTEMPTS):
                 now = self.clock()
                 if record is None or now >= record.expires_at:
-                    return self._sightings.put(id, _GONE)
+                    return self._sightings.keep(_gone(id))
                 sighting = self._sight(record)
                 if now - record.seen_at < self.policy.check_interval:
                     return sighting
@@ -454,16 +460,16 @@ class PersistentSessionManager:
             self._report(error)
             return None
         if record is None or self.clock() >= record.expires_at:
-            self._sightings.put(token.id, _GONE)
+            self._sightings.keep(_gone(token.id))
             return False
         return compare_digest(self._sight(record).digest, digest(token.secret))
 
     # Inside
 
     def _sight(self, record: Record) -> Sighting:
-        return self._sightings.put(
-            record.id,
+        return self._sightings.keep(
             Sighting(
+                record.id,
                 record.digest,
                 record.revision,
                 self.clock(),
@@ -482,9 +488,9 @@ class PersistentSessionManager:
         return sorted(records, key=lambda record: record.created_at, reverse=True)
 
     async def _end(self, record: Record, signal: SessionSignal, request: web.Request | None) -> bool:
-        self._sightings.forget(record.id)  # should the call fail, nobody knows: the next check looks
+        self._sightings.pop(record.id, None)  # should the call fail, nobody knows: the next check looks
         deleted = await self._call(self.backend.delete(record.id))
-        self._sightings.put(record.id, _GONE)
+        self._sightings.keep(_gone(record.id))
         if deleted:
             await self._send(signal, record, request)
         return deleted

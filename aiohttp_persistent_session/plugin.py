@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from hmac import compare_digest
 from typing import Any, TypeAlias, cast
 
@@ -29,7 +30,7 @@ from .cookies import (
 )
 from .manager import PersistentSessionManager, Sighting
 from .record import Client, Outcome, PersistentSession, Record, UserId, same_user, show
-from .tokens import Token, digest, is_id
+from .tokens import Token, digest
 
 logger = logging.getLogger("aiohttp_persistent_session")
 
@@ -39,6 +40,9 @@ PERSISTENT_SESSIONS = web.AppKey("PERSISTENT_SESSIONS", PersistentSessionManager
 
 MARKER = "persistent_session"
 """The key in the ordinary session under which a persistent session that opened it leaves its id and freshness."""
+
+UNREADABLE = (ValueError, TypeError, AttributeError)
+"""What storages raise over a session's cookie that is not what they wrote: it counts as none."""
 
 SLOW_REQUEST = 1.0
 """Seconds after which a token is not sent unless a fresh read confirms it: the browser may hold a newer one."""
@@ -73,8 +77,6 @@ class _Wiring:
         Raises:
             RuntimeError: it is not; the message says what to do.
         """
-        if self.found_complete:
-            return
         storage = request.get(aiohttp_session.STORAGE_KEY)
         if storage is None:
             raise RuntimeError(
@@ -98,68 +100,63 @@ class _Wiring:
 
 
 class _Visit:
-    """One request's dealings with its persistent session."""
+    """One request's dealings with its persistent session. It is kept in the request, so it must not hold it too."""
 
-    __slots__ = (
-        "_live",
-        "_prepared",
-        "_remembered",
-        "_restored",
-        "_session_ends",
-        "_started",
-        "deletes_cookie",
-        "id",
-        "presented",
-        "request",
-        "token",
-        "wiring",
-    )
+    cookie_value: str | None = None
+    """The cookie that the request brought, whatever it spells."""
+    id: str | None = None
+    """The persistent session that this request belongs to."""
+    token: Token | None = None
+    """The new token that the response is to carry."""
+    deletes_cookie = False
+    _live: Sighting | None = None
+    _remembered: str | None = None
+    _prepared = False
+    _session_ends: float | None = None
 
-    def __init__(self, wiring: _Wiring, request: web.Request) -> None:
+    def __init__(self, wiring: _Wiring) -> None:
         self.wiring = wiring
-        self.request = request
-        self.presented: Token | None = None
-        """The well-formed token that the request brought."""
-        self.id: str | None = None
-        """The persistent session that this request belongs to."""
-        self.token: Token | None = None
-        """The new token that the response is to carry."""
-        self.deletes_cookie = False
-        self._live: Sighting | None = None
-        self._restored = False
-        self._remembered: str | None = None
-        self._prepared = False
         self._started = wiring.manager.clock()
-        self._session_ends: float | None = None
 
     # Before the handler
 
-    async def begin(self) -> None:
+    async def begin(self, request: web.Request) -> None:
         """Check a live session, or restore one."""
-        request, wiring = self.request, self.wiring
-        value = request.cookies.get(wiring.cookie.name)
-        storage = request[aiohttp_session.STORAGE_KEY]
-        if value is None and storage.cookie_name not in request.cookies:
+        wiring = self.wiring
+        cookies = request.cookies
+        self.cookie_value = cookies.get(wiring.cookie.name)
+        if self.cookie_value is None and request[aiohttp_session.STORAGE_KEY].cookie_name not in cookies:
             return
         try:
-            session = await load_session(request)
+            session = await aiohttp_session.get_session(request)
+        except UNREADABLE:
+            session = await aiohttp_session.new_session(request)
         except Exception as error:  # noqa: BLE001 -- a storage may raise what its driver raises
             # Whether the session is live cannot be known, so no token is spent on it. The handler meets the same
             # exception where it asks for the session, as it would without this middleware.
             logger.warning("the ordinary session could not be loaded: %s", type(error).__name__)
             return
-        if value is not None:
-            self.presented = self._parse(value)
         if session.get(wiring.session_key) is not None:
             id = _opened_by(session)
-            if id is None or await self._check(id, session):
+            if id is None:
+                return
+            sighting = wiring.manager.recall(id)
+            if sighting is None or not wiring.manager.is_recent(sighting, self._started):
+                sighting = await wiring.manager.check(id, _client(request))
+            if sighting is None or not sighting.gone:
+                self.id, self._live = id, sighting
+                self._session_ends = None if session.max_age is None else session.created + session.max_age
                 return
             session.invalidate()
-        if self.presented is not None:
-            await self._restore(self.presented, session)
+        token = self.presented(request)
+        if token is not None:
+            await self._restore(request, token, session)
 
-    def _parse(self, value: str) -> Token | None:
-        if not self.wiring.cookie.occurs_once(self.request.headers.get("Cookie", "")):
+    def presented(self, request: web.Request) -> Token | None:
+        """The token that the request brought, if its cookie is well-formed and the only one of its name."""
+        if self.cookie_value is None:
+            return None
+        if not self.wiring.cookie.occurs_once(request.headers.get("Cookie", "")):
             self.wiring.warn_once(
                 "several",
                 "a browser sent several cookies named %s, which are ignored: path or domain were changed, or another "
@@ -167,27 +164,15 @@ class _Visit:
                 self.wiring.cookie.name,
             )
             return None
-        return Token.parse(value)
+        return Token.parse(self.cookie_value)
 
-    async def _check(self, id: str, session: Session) -> bool:
-        """Tell whether the live session may go on."""
-        manager = self.wiring.manager
-        sighting = manager.recall(id)
-        if sighting is None or not manager.is_recent(sighting):
-            sighting = await manager.check(id, self.client)
-        if sighting is not None and sighting.gone:
-            return False
-        self.id = id
-        self._live = sighting
-        self._session_ends = _end_of(session)
-        return True
-
-    async def _restore(self, token: Token, session: Session) -> None:
+    async def _restore(self, request: web.Request, token: Token, session: Session) -> None:
         # Made beforehand, so that nothing that can fail is left to do once the token is spent.
-        opened = await self.request[aiohttp_session.STORAGE_KEY].new_session()
+        opened = await request[aiohttp_session.STORAGE_KEY].new_session()
+        accept = partial(self._accept, request)
         try:
             restoration = await self.wiring.manager.restore(
-                token, client=self.client, accept=self._accept, request=self.request
+                token, client=_client(request), accept=accept, request=request
             )
         except web.HTTPException:
             raise
@@ -201,78 +186,64 @@ class _Visit:
             return
         self.id = restoration.record.id
         self.token = restoration.token
-        self._restored = True
         content = dict(session) | self._content(restoration.record, fresh=False)
         if restoration.outcome is Outcome.CURRENT:
             opened.update(content)
         else:
             opened = _unchanged(content, opened.max_age)
-        self.request[aiohttp_session.SESSION_KEY] = opened
+        request[aiohttp_session.SESSION_KEY] = opened
 
-    async def _accept(self, persistent_session: PersistentSession) -> bool:
+    async def _accept(self, request: web.Request, persistent_session: PersistentSession) -> bool:
         if self.wiring.validate is None:
             return True
-        accepted = self.wiring.validate(self.request, persistent_session)
+        accepted = self.wiring.validate(request, persistent_session)
         return bool(await accepted if inspect.isawaitable(accepted) else accepted)
 
     def _content(self, record: Record, *, fresh: bool) -> dict[str, Any]:
-        return {self.wiring.session_key: record.user, MARKER: {"id": record.id, "fresh": fresh}}
+        return {self.wiring.session_key: record.user, MARKER: [record.id, fresh]}
 
     # For the handler
 
-    @property
-    def client(self) -> Client:
-        """What this request says of its browser."""
-        return arguments.client(self.request.headers.get("User-Agent", ""), self.request.remote or "")
-
-    @property
-    def brought_along(self) -> set[str]:
+    def brought_along(self, request: web.Request) -> set[str]:
         """The ids of the persistent sessions that this browser has shown, by its session or its cookie.
 
         A selector alone is enough to end its persistent session: only cookies carry it, and presenting it with a
         wrong secret would end it too.
         """
-        ids = {self.id} if self.id is not None else set()
-        return ids | {self.presented.id} if self.presented is not None else ids
+        token = self.presented(request)
+        ids = (self.id, token.id if token else None)
+        return {id for id in ids if id is not None}
 
-    async def signed_in_user(self) -> UserId | None:
-        return cast("UserId | None", (await load_session(self.request)).get(self.wiring.session_key))
-
-    async def remember(self, user: UserId, data: dict[str, Any] | None) -> PersistentSession:
+    async def remember(self, request: web.Request, user: UserId, data: dict[str, Any] | None) -> PersistentSession:
         if self._prepared:
             raise RuntimeError("remember() must be called before the response is prepared")
-        old = await load_session(self.request)
-        opened = await self.request[aiohttp_session.STORAGE_KEY].new_session()
+        old = await load_session(request)
+        opened = await request[aiohttp_session.STORAGE_KEY].new_session()
         token, record = await self.wiring.manager.remember(
-            user, data=data, client=self.client, replaces=self.brought_along, request=self.request
+            user, data=data, client=_client(request), replaces=self.brought_along(request), request=request
         )
         self.id, self.token, self._remembered = record.id, token, record.id
         self.deletes_cookie, self._live = False, None
         previous = old.get(self.wiring.session_key)
         carried = dict(old) if previous is None or same_user(previous, record.user) else {}
         opened.update(carried | self._content(record, fresh=True))
-        self.request[aiohttp_session.SESSION_KEY] = opened
-        await _empty_in_storage(self.request, old)
+        request[aiohttp_session.SESSION_KEY] = opened
+        await _empty_in_storage(request, old)
         return show(record, current=True)
 
-    async def forget(self) -> None:
-        ids = self.brought_along
+    async def forget(self, request: web.Request) -> None:
+        ids = self.brought_along(request)
         self.sign_out()
         try:
-            await self.wiring.manager.forget(ids, request=self.request)
+            await self.wiring.manager.forget(ids, request=request)
         finally:
-            await self.end_session()
+            await _end_session(request)
 
     def sign_out(self) -> None:
         """Let the response delete the cookie, and no longer belong to a persistent session."""
         self.id, self.token, self._live = None, None, None
         self._remembered = None
         self.deletes_cookie = True
-
-    async def end_session(self) -> None:
-        session = await load_session(self.request)
-        if not session.empty:
-            session.invalidate()
 
     async def died(self) -> None:
         """The handler raised: whom it remembered is not remembered, unless the cookie is under way already."""
@@ -282,26 +253,41 @@ class _Visit:
 
     # When the response is prepared
 
-    async def send_cookie(self, response: web.StreamResponse) -> None:
+    def renews_at_once(self, response: web.StreamResponse) -> bool:
+        """Renew the cookie of a live request where no store has to be asked: the way that most responses take.
+
+        Return False, having done nothing, where more is to be found out first.
+        """
+        value, live, wiring = self.cookie_value, self._live, self.wiring
+        manager = wiring.manager
+        if live is None or value is None or live is not manager.recall(live.id) or not live.is_spelled(value):
+            return False
+        now = manager.clock()
+        if self._needs_confirmation(now):
+            return False
+        self._prepared = True
+        wiring.cookie.renew(value, manager.policy.cookie_max_age(live.ends_at, now), response.headers)
+        return True
+
+    async def send_cookie(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the Set-Cookie field that this response needs, if any."""
         self._prepared = True
+        wiring = self.wiring
         if self.deletes_cookie:
-            self._put(response, self.wiring.cookie.deletion)
+            self._put(request, response, wiring.cookie.deletion)
         elif self.token is not None:
             if self._remembered is not None or await self._is_current(self.token) is not False:
-                self._put(response, self._setting(self.token))
-        elif self._live is not None and self.presented is not None:
-            await self._renew(self.presented, response)
+                self._put(request, response, wiring.cookie.setting(self.token.cookie_value, self._max_age(self.token)))
+        elif self._live is not None:
+            token = self.presented(request)
+            if token is not None and token.id == self.id and await self._is_current(token):
+                wiring.cookie.renew(token.cookie_value, self._max_age(token), response.headers)
+                wiring.manager.note_spelling(token)
 
-    async def _renew(self, token: Token, response: web.StreamResponse) -> None:
-        headers = response.headers
-        if (
-            token.id == self.id
-            and not is_meant_for_shared_caches(headers)
-            and not self.wiring.cookie.is_set_in(headers)
-            and await self._is_current(token)
-        ):
-            self._put(response, self._setting(token))
+    def _needs_confirmation(self, now: float) -> bool:
+        """Tell whether the browser may hold a newer token by now, which another worker gave it."""
+        was_slow = not 0 <= now - self._started <= SLOW_REQUEST
+        return was_slow or (self._session_ends is not None and now >= self._session_ends)
 
     async def _is_current(self, token: Token) -> bool | None:
         """Tell whether ``token`` is still the newest; None where that would take a store that does not answer."""
@@ -309,34 +295,30 @@ class _Visit:
         newest = manager.recall(token.id) or self._live
         if newest is not None and not compare_digest(newest.digest, digest(token.secret)):
             return False
-        now = manager.clock()
-        was_slow = not 0 <= now - self._started <= SLOW_REQUEST
-        session_ended = self._session_ends is not None and now >= self._session_ends
-        if newest is None or was_slow or session_ended:
+        if newest is None or self._needs_confirmation(manager.clock()):
             return await manager.confirm(token)
         return True
 
-    def _setting(self, token: Token) -> str:
+    def _max_age(self, token: Token) -> int:
         manager = self.wiring.manager
         sighting = manager.recall(token.id) or self._live
         ends_at = float("inf") if sighting is None else sighting.ends_at
-        max_age = manager.policy.cookie_max_age(ends_at, manager.clock())
-        return self.wiring.cookie.setting(token.cookie_value, max_age)
+        return manager.policy.cookie_max_age(ends_at, manager.clock())
 
-    def _put(self, response: web.StreamResponse, header: str) -> None:
+    def _put(self, request: web.Request, response: web.StreamResponse, header: str) -> None:
         if is_meant_for_shared_caches(response.headers):
             logger.warning(
                 "the response to %s %s is marked for shared caches but sets the cookie %s: it is made private",
-                self.request.method,
-                self.request.rel_url.raw_path,
+                request.method,
+                request.rel_url.raw_path,
                 self.wiring.cookie.name,
             )
         keep_out_of_shared_caches(response.headers)
         self.wiring.cookie.put(header, response.headers)
-        self._warn_where_browser_drops_cookie()
+        self._warn_where_browser_drops_cookie(request)
 
-    def _warn_where_browser_drops_cookie(self) -> None:
-        request, wiring = self.request, self.wiring
+    def _warn_where_browser_drops_cookie(self, request: web.Request) -> None:
+        wiring = self.wiring
         if (
             wiring.cookie.secure
             and "plain http" not in wiring.warned
@@ -450,11 +432,13 @@ def persistent_session_middleware(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if isinstance(request.match_info.route.resource, web.StaticResource):
+        # Not isinstance: of the abstract base classes that a resource has, that is slow.
+        if web.StaticResource in type(request.match_info.route.resource).__mro__:
             return await handler(request)
-        wiring.check(request)
-        visit = request[_VISIT] = _Visit(wiring, request)
-        await visit.begin()
+        if not wiring.found_complete:
+            wiring.check(request)
+        visit = request[_VISIT] = _Visit(wiring)
+        await visit.begin(request)
         try:
             return await handler(request)
         except web.HTTPException:
@@ -471,11 +455,13 @@ async def send_persistent_session_cookie(request: web.Request, response: web.Str
 
     aiohttp has written ``response.cookies`` into the headers by then, so the Set-Cookie field itself is added.
     """
-    visit = request.get(_VISIT)
-    if visit is None:
+    try:
+        visit = request[_VISIT]
+    except KeyError:
         return
     try:
-        await visit.send_cookie(response)
+        if not visit.renews_at_once(response):
+            await visit.send_cookie(request, response)
     except Exception:
         logger.exception("the persistent session's cookie could not be sent")
 
@@ -500,7 +486,7 @@ async def remember(request: web.Request, user: UserId, *, data: dict[str, Any] |
         RuntimeError: the response is prepared already, or :func:`setup` was not called; nothing is stored.
         TypeError, ValueError: ``user`` or ``data`` cannot be stored; nothing is stored.
     """
-    return await _visit(request).remember(user, data)
+    return await _visit(request).remember(request, user, data)
 
 
 async def forget(request: web.Request) -> None:
@@ -512,7 +498,7 @@ async def forget(request: web.Request) -> None:
         BackendError: the store failed; the cookie is deleted and the session emptied all the same.
         RuntimeError: :func:`setup` was not called.
     """
-    await _visit(request).forget()
+    await _visit(request).forget(request)
 
 
 async def forget_everywhere(request: web.Request, *, keep_current: bool = False) -> int:
@@ -530,20 +516,20 @@ async def forget_everywhere(request: web.Request, *, keep_current: bool = False)
         RuntimeError: :func:`setup` was not called.
     """
     visit = _visit(request)
-    user = await visit.signed_in_user()
+    user = await _signed_in_user(request)
     manager = visit.wiring.manager
     if user is None:
         return 0
     if keep_current:
         return await manager.revoke_all(user, keep=visit.id, request=request)
-    ids = visit.brought_along
+    ids = visit.brought_along(request)
     visit.sign_out()
     try:
         ended = await manager.revoke_all(user, request=request)
         await manager.forget(ids, request=request)
         return ended
     finally:
-        await visit.end_session()
+        await _end_session(request)
 
 
 async def persistent_sessions(request: web.Request) -> list[PersistentSession]:
@@ -554,7 +540,7 @@ async def persistent_sessions(request: web.Request) -> list[PersistentSession]:
         RuntimeError: :func:`setup` was not called.
     """
     visit = _visit(request)
-    user = await visit.signed_in_user()
+    user = await _signed_in_user(request)
     if user is None:
         return []
     return await visit.wiring.manager.sessions(user, current=visit.id)
@@ -582,7 +568,7 @@ async def revoke(request: web.Request, id: str) -> bool:
         RuntimeError: :func:`setup` was not called.
     """
     visit = _visit(request)
-    user = await visit.signed_in_user()
+    user = await _signed_in_user(request)
     manager = visit.wiring.manager
     if user is None:
         return False
@@ -591,7 +577,7 @@ async def revoke(request: web.Request, id: str) -> bool:
         return False
     if id == visit.id:
         visit.sign_out()
-        await visit.end_session()
+        await _end_session(request)
     return await manager.revoke(id, request=request)
 
 
@@ -608,8 +594,17 @@ async def is_fresh(request: web.Request) -> bool:
     session = await load_session(request)
     if session.get(visit.wiring.session_key) is None:
         return False
-    marker = session.get(MARKER)
-    return _opened_by(session) is None or (isinstance(marker, dict) and marker.get("fresh") is True)
+    return _opened_by(session) is None or session[MARKER][1] is True
+
+
+async def _signed_in_user(request: web.Request) -> UserId | None:
+    session_key = _visit(request).wiring.session_key
+    return cast("UserId | None", (await load_session(request)).get(session_key))
+
+
+def _client(request: web.Request) -> Client:
+    """Return what this request says of its browser."""
+    return arguments.client(request.headers.get("User-Agent", ""), request.remote or "")
 
 
 def _visit(request: web.Request) -> _Visit:
@@ -640,12 +635,9 @@ async def load_session(request: web.Request) -> Session:
 def _opened_by(session: Session) -> str | None:
     """Return the id of the persistent session that opened ``session``, if one did."""
     marker = session.get(MARKER)
-    id = marker.get("id") if isinstance(marker, dict) else None
-    return id if isinstance(id, str) and is_id(id) else None
-
-
-def _end_of(session: Session) -> float | None:
-    return None if session.max_age is None else session.created + session.max_age
+    if isinstance(marker, list) and len(marker) == 2 and isinstance(marker[0], str):
+        return marker[0]
+    return None
 
 
 def _unchanged(content: dict[str, Any], max_age: int | None) -> Session:
@@ -653,6 +645,12 @@ def _unchanged(content: dict[str, Any], max_age: int | None) -> Session:
     session = Session(None, data={"session": content}, new=True)
     session.max_age = max_age
     return session
+
+
+async def _end_session(request: web.Request) -> None:
+    session = await load_session(request)
+    if not session.empty:
+        session.invalidate()
 
 
 async def _empty_in_storage(request: web.Request, session: Session) -> None:

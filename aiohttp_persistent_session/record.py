@@ -57,7 +57,8 @@ class Policy:
 
     def cookie_max_age(self, ends_at: float, now: float) -> int:
         """Return the Max-Age, in whole seconds, of a cookie sent now whose persistent session ends at ``ends_at``."""
-        return int(min(self.max_age, max(0.0, ends_at - now)))
+        left = ends_at - now
+        return int(self.max_age if left >= self.max_age else max(0.0, left))
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ async def test_what_a_worker_remembers_is_bounded(
     browsers = [Browser(browser.worker) for _ in range(6)]
     for each in browsers:
         await each.sign_in()
-    assert len(browser.worker.manager._sightings._by_id) == 3
+    assert len(browser.worker.manager._sightings) == 3
     backend.calls.clear()
     for each in browsers:
         assert (await each.get()).token == each.token
