@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
@@ -15,9 +15,10 @@ SameSite: TypeAlias = Literal["Lax", "Strict", "None"]
 SET_COOKIE = istr("Set-Cookie")
 CACHE_CONTROL = istr("Cache-Control")
 
-# Addressed to the shared caches of a content delivery network, for which they override Cache-Control (RFC 9213).
-CDN_CACHE_CONTROL = istr("CDN-Cache-Control")
-SURROGATE_CONTROL = istr("Surrogate-Control")
+# Addressed to shared caches, for which they override Cache-Control (RFC 9213: any field ending in -Cache-Control).
+_FIELDS_FOR_SHARED_CACHES = frozenset({"surrogate-control", "edge-control", "x-accel-expires"})
+_ENDINGS = ("-control", "-expires")  # of the names of all fields that are about shared caches
+_LEAVE = ("public", "s-maxage")
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token of RFC 9110, 5.6.2
 _ATTRIBUTE_VALUE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # RFC 6265bis, 4.1.1: no control characters, no semicolon
@@ -102,17 +103,12 @@ class CookiePolicy:
 
         Do nothing where the handler marked the response for them, or sets a cookie of this name itself.
         """
-        if (
-            CACHE_CONTROL in headers
-            or SET_COOKIE in headers
-            or CDN_CACHE_CONTROL in headers
-            or SURROGATE_CONTROL in headers
-        ):
-            if is_meant_for_shared_caches(headers) or self.is_set_in(headers):
-                return
-            make_private(headers)
+        if SET_COOKIE not in headers and not [name for name in headers if name[-8:].lower() in _ENDINGS]:
+            headers.add(CACHE_CONTROL, "private")  # the way that most responses take
+        elif is_meant_for_shared_caches(headers) or self.is_set_in(headers):
+            return
         else:
-            headers.add(CACHE_CONTROL, "private")
+            keep_out_of_shared_caches(headers)
         headers.add(SET_COOKIE, f"{self.name}={value}; Max-Age={max_age}; {self.attributes}")
 
     def is_set_in(self, headers: CIMultiDict[str]) -> bool:
@@ -129,47 +125,51 @@ class CookiePolicy:
     def _names(self, header: str) -> bool:
         return header.partition("=")[0].strip() == self.name
 
-    def occurs_once(self, cookie_header: str) -> bool:
-        """Tell whether a Cookie header holds at most one cookie of this name.
+    def read(self, cookie_headers: Sequence[str]) -> list[str]:
+        """Return the values of all cookies of this name, as a browser that wrote the headers meant them.
 
-        A browser sends several where a wider path or domain, or a neighbouring host, has set one too. Which is whose
-        cannot be told.
+        Nothing but a semicolon parts two cookies, and nothing but a space or tab is trimmed (RFC 6265bis, 5.8.3):
+        whoever takes ``a=b name=c`` or a name with a no-break space for one of this name lets other cookies pass for
+        it, against which no prefix helps.
         """
-        marker = self.name + "="
-        if cookie_header.count(marker) < 2:
-            return True
-        return sum(pair.strip().startswith(marker) for pair in cookie_header.split(";")) < 2
+        values = []
+        for header in cookie_headers:
+            if self.name in header:
+                for pair in header.split(";"):
+                    name, equals, value = pair.partition("=")
+                    if equals and name.strip(" \t") == self.name:
+                        values.append(value.strip(" \t"))
+        return values
 
 
 def is_meant_for_shared_caches(headers: CIMultiDict[str]) -> bool:
-    """Tell whether the handler marked its response ``public`` or ``s-maxage``, or addressed a CDN's cache."""
-    if CDN_CACHE_CONTROL in headers or SURROGATE_CONTROL in headers:
-        return True
-    if CACHE_CONTROL not in headers:
-        return False
-    return any(name in ("public", "s-maxage") for name, _ in _directives(headers))
+    """Tell whether the handler marked its response ``public`` or ``s-maxage``, or a field addresses a shared cache."""
+    return any(_is_for_shared_caches(name) for name in headers) or (
+        CACHE_CONTROL in headers and any(name in _LEAVE for name, _ in _directives(headers))
+    )
 
 
-def make_private(headers: CIMultiDict[str]) -> None:
-    """Add ``private`` where neither it nor ``no-store`` is said, and drop ``public`` and ``s-maxage``.
-
-    Set-Cookie alone does not keep a response out of a cache (RFC 9111, 7.3).
-    """
-    if CACHE_CONTROL not in headers:
-        headers.add(CACHE_CONTROL, "private")
-        return
-    kept = [text for name, text in _directives(headers) if name not in ("public", "s-maxage")]
-    # private="Some-Field" restricts that field only; the response may still be stored (RFC 9111, 5.2.2.7).
-    if not any(text.lower() in ("private", "no-store") for text in kept):
-        kept.append("private")
-    headers[CACHE_CONTROL] = ", ".join(kept)
+def _is_for_shared_caches(name: str) -> bool:
+    name = name.lower()
+    return name in _FIELDS_FOR_SHARED_CACHES or name.endswith("-cache-control")
 
 
 def keep_out_of_shared_caches(headers: CIMultiDict[str]) -> None:
-    """Take back whatever a shared cache would read as leave to store the response."""
-    make_private(headers)
-    headers.popall(CDN_CACHE_CONTROL, None)
-    headers.popall(SURROGATE_CONTROL, None)
+    """Add ``private`` where neither it nor ``no-store`` is said, and take back what a shared cache reads as leave.
+
+    Set-Cookie alone does not keep a response out of a cache (RFC 9111, 7.3).
+    """
+    for addressed in [name for name in headers if _is_for_shared_caches(name)]:
+        headers.popall(addressed, None)
+    if CACHE_CONTROL not in headers:
+        headers.add(CACHE_CONTROL, "private")
+        return
+    kept = [(name, text) for name, text in _directives(headers) if name not in _LEAVE]
+    # private="Some-Field" restricts that field only; must-understand lets a cache ignore no-store (RFC 9111, 5.2.2).
+    enough = {"private"} if ("must-understand", "must-understand") in kept else {"private", "no-store"}
+    if not any(text.lower() in enough for _, text in kept):
+        kept.append(("private", "private"))
+    headers[CACHE_CONTROL] = ", ".join(text for _, text in kept)
 
 
 def _directives(headers: CIMultiDict[str]) -> Iterable[tuple[str, str]]:

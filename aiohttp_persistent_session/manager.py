@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from aiosignal import Signal
 
@@ -34,6 +32,8 @@ from .record import (
     touch,
     was_exchanged_with,
 )
+from .sightings import Sighting, Sightings, spelling
+from .store import Store
 from .tokens import Token, digest, is_id, new_salt
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiohttp_persistent_session")
 
-T = TypeVar("T")
 Accept: TypeAlias = Callable[[PersistentSession], Awaitable[bool]]
 SessionSignal: TypeAlias = "Signal[PersistentSession, web.Request | None]"
 
@@ -50,48 +49,11 @@ LONGEST_MAX_AGE = 400 * 24 * 3600
 
 PURGE_INTERVAL = 3600.0
 
-_SIGHTINGS_KEPT = 65536
+SLOW_ACCEPT = 1.0
+"""Seconds after which a record is read again before a request joins: it may have been revoked meanwhile."""
+
 _SWAP_ATTEMPTS = 10
-_FOREVER = math.inf
 _ACCEPTED = (Outcome.CURRENT, Outcome.RACE)
-
-
-class Sighting(NamedTuple):
-    """What this worker last saw of a record in the store. One with infinite ``revision`` says that it is gone."""
-
-    id: str
-    digest: bytes
-    revision: float
-    at: float
-    ends_at: float
-    spelling: bytes = b""
-    """SHA-256 of the current token's text, once a browser presented it: it is known again without being parsed."""
-
-    @property
-    def gone(self) -> bool:
-        return self.revision == _FOREVER
-
-    def is_spelled(self, cookie_value: str) -> bool:
-        """Tell whether ``cookie_value`` is known to spell the current token."""
-        return compare_digest(self.spelling, sha256(cookie_value.encode("utf-8", "surrogateescape")).digest())
-
-
-def _gone(id: str) -> Sighting:
-    return Sighting(id, b"", _FOREVER, _FOREVER, _FOREVER)
-
-
-class _Sightings(dict[str, Sighting]):
-    """The newest sighting of each id, bounded in number. Ids are never given twice, so what is gone stays gone."""
-
-    def keep(self, sighting: Sighting) -> Sighting:
-        """Keep and return the newer of ``sighting`` and the one kept: answers of the store may overtake each other."""
-        kept = self.pop(sighting.id, None)
-        if kept is not None and kept.revision > sighting.revision:
-            sighting = kept
-        self[sighting.id] = sighting
-        if len(self) > _SIGHTINGS_KEPT:
-            del self[next(iter(self))]
-        return sighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +102,6 @@ class PersistentSessionManager:
     ) -> None:
         if not isinstance(backend, Backend):
             raise TypeError(f"backend must be a Backend, not {type(backend).__name__}")
-        self.backend = backend
         self.policy = Policy(
             max_age=seconds("max_age", max_age, at_least=1, at_most=LONGEST_MAX_AGE),
             grace_period=seconds("grace_period", grace_period),
@@ -152,8 +113,7 @@ class PersistentSessionManager:
         if self.policy.check_interval > self.policy.max_age:
             raise ValueError("check_interval must not exceed max_age")
         self.max_sessions = count_or_none("max_sessions", max_sessions)
-        self.timeout = seconds("timeout", timeout)
-        if self.timeout == 0:
+        if seconds("timeout", timeout) == 0:
             raise ValueError("timeout must be more than 0")
         self.clock: Callable[[], float] = time.time
         """The one source of time: seconds since the epoch. Tests may put another in its place."""
@@ -169,12 +129,12 @@ class PersistentSessionManager:
         self.on_revoke: SessionSignal = Signal(self)
         """Ended from elsewhere: by its user or an administrator, by ``max_sessions``, or as ``validate`` refused."""
 
-        self._sightings = _Sightings()
+        self._store = Store(backend, seconds("timeout", timeout))
+        self._sightings = Sightings()
         self.recall: Callable[[str], Sighting | None] = self._sightings.get
         """What this worker last saw of a record, however long ago."""
         self._checks: dict[str, asyncio.Task[Sighting | None]] = {}
         self._purging: asyncio.Task[None] | None = None
-        self._outage = False
 
     # Opening and closing
 
@@ -192,12 +152,7 @@ class PersistentSessionManager:
             self.on_revoke,
         ):
             signal.freeze()
-        try:
-            with _told_as_backend_error():
-                await self.backend.open()
-        except BaseException:
-            await self.backend.close()
-            raise
+        await self._store.open()
         self._purging = asyncio.create_task(self._purge_hourly())
 
     async def close(self) -> None:
@@ -209,7 +164,7 @@ class PersistentSessionManager:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.backend.close()
+        await self._store.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -235,7 +190,7 @@ class PersistentSessionManager:
         Raises:
             BackendError: the store failed.
         """
-        record = await self._call(self.backend.get(id)) if is_id(id) else None
+        record = await self._store.get(id) if is_id(id) else None
         if record is None or self.clock() >= record.expires_at:
             return None
         return show(record, current=current)
@@ -246,7 +201,7 @@ class PersistentSessionManager:
         Raises:
             BackendError: the store failed.
         """
-        record = await self._call(self.backend.get(id)) if is_id(id) else None
+        record = await self._store.get(id) if is_id(id) else None
         return record is not None and await self._end(record, self.on_revoke, request)
 
     async def revoke_all(self, user: UserId, *, keep: str | None = None, request: web.Request | None = None) -> int:
@@ -268,7 +223,7 @@ class PersistentSessionManager:
             BackendError: the store failed.
         """
         purged = 0
-        while batch := await self._call(self.backend.purge(self.clock())):
+        while batch := await self._store.purge(self.clock()):
             purged += batch
         return purged
 
@@ -280,7 +235,7 @@ class PersistentSessionManager:
         *,
         data: dict[str, Any] | None,
         client: Client,
-        replaces: Iterable[str],
+        replaces: Collection[str],
         request: web.Request | None,
     ) -> tuple[Token, Record]:
         """Store a new persistent session, end those whose ids it ``replaces``, and return it with its token.
@@ -302,42 +257,33 @@ class PersistentSessionManager:
             address=client.address,
             data=json_object(data),
         )
-        await self._insert(record)
+        asked = self._sightings.ask()
         try:
+            await self._store.insert(record)
+            await self._make_room(record, replaces, request)
             await self.forget(replaces, request=request)
-            await self._make_room(record, request)
+            self._sight(record, asked)
+            await self._send(self.on_remember, record, request)
         except BaseException:
             await self.unremember(record.id)
             raise
-        self._sight(record)
-        await self._send(self.on_remember, record, request)
         return token, record
 
-    async def _insert(self, record: Record) -> None:
-        try:
-            await self._call(self.backend.insert(record))
-        except BackendError:
-            # A driver that repeats a command whose answer was lost is told that the id exists: by its own first copy.
-            stored = await self._call(self.backend.get(record.id))
-            if stored is None or stored.digest != record.digest:
-                raise
-
-    async def _make_room(self, newest: Record, request: web.Request | None) -> None:
+    async def _make_room(self, newest: Record, replaced: Collection[str], request: web.Request | None) -> None:
         if self.max_sessions is None:
             return
-        # Looked up after the insert: of two sign-ins at once, the later one to look sees both.
-        others = [r for r in await self._records_of(newest.user) if r.id != newest.id]
-        others.sort(key=lambda record: record.seen_at, reverse=True)
-        for record in others[self.max_sessions - 1 :]:
+        records = [record for record in await self._records_of(newest.user) if record.id not in replaced]
+        # Of two sign-ins at once each may see the other: only the older one may be ended for the younger one's sake.
+        older = [record for record in records if (record.created_at, record.id) < (newest.created_at, newest.id)]
+        older.sort(key=lambda record: record.seen_at)
+        for record in older[: max(0, len(records) - self.max_sessions)]:
             await self._end(record, self.on_revoke, request)
 
     async def unremember(self, id: str) -> None:
         """Take back a persistent session whose token was never sent. Raises nothing: what is left of it expires."""
-        self._sightings.keep(_gone(id))
-        try:
-            await self._call(self.backend.delete(id))
-        except BackendError as error:
-            self._report(error)
+        with contextlib.suppress(BackendError):
+            await self._store.delete(id)
+        self._sightings.keep_nothing(id)
 
     async def forget(self, ids: Iterable[str], *, request: web.Request | None) -> None:
         """End the persistent sessions that a browser brought along.
@@ -346,10 +292,10 @@ class PersistentSessionManager:
             BackendError: the store failed.
         """
         for id in ids:
-            record = await self._call(self.backend.get(id))
+            record = await self._store.get(id)
             if record is not None:
                 await self._end(record, self.on_forget, request)
-            self._sightings.keep(_gone(id))
+            self._sightings.keep_nothing(id)
 
     async def restore(
         self, token: Token, *, client: Client, accept: Accept, request: web.Request | None
@@ -360,19 +306,20 @@ class PersistentSessionManager:
         """
         try:
             return await self._restore(token, client, accept, request)
-        except BackendError as error:
-            self._report(error)
+        except BackendError:
             return Restoration(None)
 
     async def _restore(self, token: Token, client: Client, accept: Accept, request: web.Request | None) -> Restoration:
-        record = await self._call(self.backend.get(token.id))
+        asked, started = self._sightings.ask(), self.clock()
+        record = await self._store.get(token.id)
         outcome = judge(record, token.secret, self.clock(), self.policy)
         if record is not None and outcome in _ACCEPTED:
             if not await accept(show(record, current=True)):
                 await self._end(record, self.on_revoke, request)
                 return Restoration(None)
-            async with self._in_time():
-                outcome, record = await self._exchange_or_join(record, token, client)
+            if self.clock() - started > SLOW_ACCEPT:
+                asked, record = self._sightings.ask(), await self._store.get(token.id)
+            outcome, record = await self._exchange_or_join(record, token, client)
         if record is not None and outcome is Outcome.REUSE:
             logger.warning("a copied token was presented: persistent session %s ends", record.id)
             await self._end(record, self.on_reuse, request)
@@ -381,7 +328,7 @@ class PersistentSessionManager:
         secret = current_secret(record, token.secret)
         if secret is None:
             return Restoration(Outcome.LATE)
-        self._sight(record)
+        self._sight(record, asked)
         if outcome is Outcome.CURRENT:
             await self._send(self.on_restore, record, request)
         return Restoration(outcome, record, token.with_secret(secret))
@@ -389,8 +336,12 @@ class PersistentSessionManager:
     async def _exchange_or_join(
         self, record: Record | None, token: Token, client: Client
     ) -> tuple[Outcome, Record | None]:
-        """Return the outcome after the last judgement, with the record as it is then."""
-        salt = new_salt()
+        """Return the outcome of the last judgement, with the record as it is then.
+
+        Raises:
+            BackendError: the store failed, or the time of one call was up.
+        """
+        salt, deadline = new_salt(), self._store.deadline()
         for _ in range(_SWAP_ATTEMPTS):
             now = self.clock()
             if record is not None and was_exchanged_with(record, salt):
@@ -400,24 +351,29 @@ class PersistentSessionManager:
             if record is None or outcome is not Outcome.CURRENT:
                 return outcome, record
             exchanged = exchange(record, token.secret, salt, now, self.policy, client)
-            with contextlib.suppress(BackendError):  # applied or not: the next look tells
-                if await self._call(self.backend.replace(exchanged)):
+            failure = None
+            try:
+                if await self._store.replace(exchanged, deadline):
                     return outcome, exchanged
-            record = await self._call(self.backend.get(token.id))
+            except BackendError as error:
+                failure = error
+            seen, record = record, await self._store.get(token.id, deadline)
+            if failure is not None and record == seen:
+                raise failure
         raise BackendError(f"others wrote the record {_SWAP_ATTEMPTS} times in a row")
 
-    def note_spelling(self, token: Token) -> Sighting | None:
+    def note_spelling(self, token: Token) -> None:
         """Let the current token be known again by its text, until the record is looked at anew."""
         sighting = self._sightings.get(token.id)
-        if sighting is None or not compare_digest(sighting.digest, digest(token.secret)):
-            return None
-        return self._sightings.keep(sighting._replace(spelling=sha256(token.cookie_value.encode("ascii")).digest()))
+        if sighting is not None and compare_digest(sighting.digest, digest(token.secret)):
+            self._sightings[token.id] = sighting._replace(spelling=spelling(token.cookie_value))
 
     def is_recent(self, sighting: Sighting, now: float) -> bool:
         """Tell whether a live session needs no look at the store yet."""
         if sighting.gone:
             return True
-        return 0 <= now - sighting.at < self.policy.check_interval and now < sighting.ends_at
+        # A clock that was set back must not put the next look off for as long.
+        return now < sighting.due <= now + 2 * self.policy.check_interval and now < sighting.ends_at
 
     async def check(self, id: str, client: Client) -> Sighting | None:
         """Look a live session's record up and renew it; None where the store failed, which is logged.
@@ -435,46 +391,49 @@ class PersistentSessionManager:
 
     async def _check(self, id: str, client: Client) -> Sighting | None:
         try:
-            record = await self._call(self.backend.get(id)) if is_id(id) else None
             for _ in range(_SWAP_ATTEMPTS):
+                asked = self._sightings.ask()
+                record = await self._store.get(id) if is_id(id) else None
                 now = self.clock()
                 if record is None or now >= record.expires_at:
-                    return self._sightings.keep(_gone(id))
-                sighting = self._sight(record)
-                if now - record.seen_at < self.policy.check_interval:
+                    return self._sightings.keep_nothing(id, asked)
+                sighting = self._sight(record, asked)
+                if now - record.seen_at < self.policy.write_interval:
                     return sighting
                 touched = touch(record, now, self.policy, client)
-                if await self._call(self.backend.replace(touched)):
-                    return self._sight(touched)
-                record = await self._call(self.backend.get(id))
-        except BackendError as error:
-            self._report(error)
+                # Should the write fail, the look was good all the same: the next one may wait.
+                self._sightings.keep(sighting._replace(due=now + self.policy.check_interval))
+                if await self._store.replace(touched):
+                    return self._sight(touched, asked)
+        except BackendError:
             return None
         return self._sightings.get(id)
 
     async def confirm(self, token: Token) -> bool | None:
         """Read whether ``token`` is current now; None where the store failed, which is logged."""
+        asked = self._sightings.ask()
         try:
-            record = await self._call(self.backend.get(token.id))
-        except BackendError as error:
-            self._report(error)
+            record = await self._store.get(token.id)
+        except BackendError:
             return None
         if record is None or self.clock() >= record.expires_at:
-            self._sightings.keep(_gone(token.id))
+            self._sightings.keep_nothing(token.id, asked)
             return False
-        return compare_digest(self._sight(record).digest, digest(token.secret))
+        return compare_digest(self._sight(record, asked).digest, digest(token.secret))
 
     # Inside
 
-    def _sight(self, record: Record) -> Sighting:
+    def _sight(self, record: Record, asked: int) -> Sighting:
         return self._sightings.keep(
             Sighting(
                 record.id,
+                record.user,
                 record.digest,
                 record.revision,
-                self.clock(),
+                asked,
+                record.seen_at + self.policy.check_interval,
                 self.policy.ends_at(record.created_at),
-            ),
+            )
         )
 
     async def _records_of(self, user: UserId) -> list[Record]:
@@ -482,15 +441,15 @@ class PersistentSessionManager:
         now = self.clock()
         records = [
             record
-            for record in await self._call(self.backend.of_user(user))
+            for record in await self._store.of_user(user)
             if now < record.expires_at and same_user(record.user, user)
         ]
         return sorted(records, key=lambda record: record.created_at, reverse=True)
 
     async def _end(self, record: Record, signal: SessionSignal, request: web.Request | None) -> bool:
         self._sightings.pop(record.id, None)  # should the call fail, nobody knows: the next check looks
-        deleted = await self._call(self.backend.delete(record.id))
-        self._sightings.keep(_gone(record.id))
+        deleted = await self._store.delete(record.id)
+        self._sightings.keep_nothing(record.id)
         if deleted:
             await self._send(signal, record, request)
         return deleted
@@ -502,47 +461,9 @@ class PersistentSessionManager:
             except Exception:
                 logger.exception("a receiver of a signal failed for the persistent session %s", record.id)
 
-    @contextlib.asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self.timeout):
-                yield
-        except TimeoutError as error:
-            raise BackendError(f"the store gave no answer within {self.timeout:g} s") from error
-
-    async def _call(self, call: Awaitable[T]) -> T:
-        with _told_as_backend_error():
-            async with self._in_time():
-                result = await call
-        if self._outage:
-            self._outage = False
-            logger.warning("the store of persistent sessions answers again")
-        return result
-
-    def _report(self, error: BackendError) -> None:
-        if not self._outage:
-            self._outage = True
-            logger.warning(
-                "the store of persistent sessions fails (%s): tokens are neither judged nor deleted until it answers",
-                error,
-            )
-
     async def _purge_hourly(self) -> None:
         while True:
-            try:
+            with contextlib.suppress(BackendError):
                 await self.purge()
-            except BackendError as error:
-                self._report(error)
             # Workers started together should not purge together.
             await asyncio.sleep(PURGE_INTERVAL * random.uniform(0.9, 1.1))  # noqa: S311 -- no secret
-
-
-@contextlib.contextmanager
-def _told_as_backend_error() -> Iterator[None]:
-    """Turn whatever a backend raises into a BackendError. The message names the cause's type only, which is chained."""
-    try:
-        yield
-    except BackendError:
-        raise
-    except Exception as error:
-        raise BackendError(f"the store failed: {type(error).__name__}") from error

@@ -28,8 +28,9 @@ from .cookies import (
     is_meant_for_shared_caches,
     keep_out_of_shared_caches,
 )
-from .manager import PersistentSessionManager, Sighting
+from .manager import PersistentSessionManager
 from .record import Client, Outcome, PersistentSession, Record, UserId, same_user, show
+from .sightings import Sighting
 from .tokens import Token, digest
 
 logger = logging.getLogger("aiohttp_persistent_session")
@@ -45,7 +46,11 @@ UNREADABLE = (ValueError, TypeError, AttributeError)
 """What storages raise over a session's cookie that is not what they wrote: it counts as none."""
 
 SLOW_REQUEST = 1.0
-"""Seconds after which a token is not sent unless a fresh read confirms it: the browser may hold a newer one."""
+"""Seconds after which a cookie is renewed only if a fresh read confirms its token: the browser may hold a newer one."""
+
+SLOW_RESTORE = 0.1
+"""The same for a token that a restore was given. Others of its page may have been given it too, without a session, and
+have exchanged it again by now."""
 
 
 class _Wiring:
@@ -123,9 +128,8 @@ class _Visit:
     async def begin(self, request: web.Request) -> None:
         """Check a live session, or restore one."""
         wiring = self.wiring
-        cookies = request.cookies
-        self.cookie_value = cookies.get(wiring.cookie.name)
-        if self.cookie_value is None and request[aiohttp_session.STORAGE_KEY].cookie_name not in cookies:
+        self.cookie_value = self._read_cookie(request)
+        if self.cookie_value is None and request[aiohttp_session.STORAGE_KEY].cookie_name not in request.cookies:
             return
         try:
             session = await aiohttp_session.get_session(request)
@@ -136,7 +140,8 @@ class _Visit:
             # exception where it asks for the session, as it would without this middleware.
             logger.warning("the ordinary session could not be loaded: %s", type(error).__name__)
             return
-        if session.get(wiring.session_key) is not None:
+        user = session.get(wiring.session_key)
+        if user is not None:
             id = _opened_by(session)
             if id is None:
                 return
@@ -144,27 +149,47 @@ class _Visit:
             if sighting is None or not wiring.manager.is_recent(sighting, self._started):
                 sighting = await wiring.manager.check(id, _client(request))
             if sighting is None or not sighting.gone:
-                self.id, self._live = id, sighting
-                self._session_ends = None if session.max_age is None else session.created + session.max_age
+                if sighting is None or same_user(sighting.user, user) or self._is_spelled_otherwise(sighting, user):
+                    self.id, self._live = id, sighting
+                    self._session_ends = None if session.max_age is None else session.created + session.max_age
                 return
             session.invalidate()
-        token = self.presented(request)
+        token = self.presented
         if token is not None:
             await self._restore(request, token, session)
 
-    def presented(self, request: web.Request) -> Token | None:
-        """The token that the request brought, if its cookie is well-formed and the only one of its name."""
-        if self.cookie_value is None:
-            return None
-        if not self.wiring.cookie.occurs_once(request.headers.get("Cookie", "")):
+    def _read_cookie(self, request: web.Request) -> str | None:
+        """Return the one cookie of our name; where there are several, none: whose is whose cannot be told."""
+        values = self.wiring.cookie.read(request.headers.getall("Cookie", ()))
+        if len(values) > 1:
             self.wiring.warn_once(
                 "several",
                 "a browser sent several cookies named %s, which are ignored: path or domain were changed, or another "
                 "host of the domain sets one too (the prefix __Host- in cookie_name prevents that)",
                 self.wiring.cookie.name,
             )
-            return None
-        return Token.parse(self.cookie_value)
+        return values[0] if len(values) == 1 else None
+
+    @property
+    def presented(self) -> Token | None:
+        """The token that the request brought, if its cookie is well-formed."""
+        return None if self.cookie_value is None else Token.parse(self.cookie_value)
+
+    def _is_spelled_otherwise(self, sighting: Sighting, user: object) -> bool:
+        """Tell whether the session holds the persistent session's user under another type, as some encoders do.
+
+        Where it holds another user, the app signed that one in without a persistent session, which is none of our
+        business (and no reason to show one user's persistent session to another).
+        """
+        if str(sighting.user) == str(user):
+            return True
+        self.wiring.warn_once(
+            "another user",
+            "a session holds another user under %r than the persistent session that opened it, which stays out of it: "
+            "call forget() before a sign-in without remember(), and keep nothing but the user's id there",
+            self.wiring.session_key,
+        )
+        return False
 
     async def _restore(self, request: web.Request, token: Token, session: Session) -> None:
         # Made beforehand, so that nothing that can fail is left to do once the token is spent.
@@ -210,9 +235,9 @@ class _Visit:
         A selector alone is enough to end its persistent session: only cookies carry it, and presenting it with a
         wrong secret would end it too.
         """
-        token = self.presented(request)
-        ids = (self.id, token.id if token else None)
-        return {id for id in ids if id is not None}
+        values = self.wiring.cookie.read(request.headers.getall("Cookie", ()))
+        ids = {token.id for token in map(Token.parse, values) if token is not None}
+        return ids if self.id is None else ids | {self.id}
 
     async def remember(self, request: web.Request, user: UserId, data: dict[str, Any] | None) -> PersistentSession:
         if self._prepared:
@@ -276,10 +301,10 @@ class _Visit:
         if self.deletes_cookie:
             self._put(request, response, wiring.cookie.deletion)
         elif self.token is not None:
-            if self._remembered is not None or await self._is_current(self.token) is not False:
+            if self._remembered is not None or await self._may_be_current(self.token):
                 self._put(request, response, wiring.cookie.setting(self.token.cookie_value, self._max_age(self.token)))
         elif self._live is not None:
-            token = self.presented(request)
+            token = self.presented
             if token is not None and token.id == self.id and await self._is_current(token):
                 wiring.cookie.renew(token.cookie_value, self._max_age(token), response.headers)
                 wiring.manager.note_spelling(token)
@@ -289,15 +314,26 @@ class _Visit:
         was_slow = not 0 <= now - self._started <= SLOW_REQUEST
         return was_slow or (self._session_ends is not None and now >= self._session_ends)
 
-    async def _is_current(self, token: Token) -> bool | None:
-        """Tell whether ``token`` is still the newest; None where that would take a store that does not answer."""
+    async def _is_current(self, token: Token) -> bool:
+        """Tell whether a live request's token is still the newest. No, where a store that fails would have to tell."""
         manager = self.wiring.manager
         newest = manager.recall(token.id) or self._live
         if newest is not None and not compare_digest(newest.digest, digest(token.secret)):
             return False
         if newest is None or self._needs_confirmation(manager.clock()):
-            return await manager.confirm(token)
+            return bool(await manager.confirm(token))
         return True
+
+    async def _may_be_current(self, token: Token) -> bool:
+        """Tell whether the token that this request was given is to be sent. In doubt it is: it may be the only one."""
+        manager = self.wiring.manager
+        newest = manager.recall(token.id)
+        is_newest = newest is not None and compare_digest(newest.digest, digest(token.secret))
+        if newest is not None and not newest.gone and not is_newest:
+            return False
+        if is_newest and 0 <= manager.clock() - self._started <= SLOW_RESTORE:
+            return True
+        return await manager.confirm(token) is not False
 
     def _max_age(self, token: Token) -> int:
         manager = self.wiring.manager
@@ -594,7 +630,8 @@ async def is_fresh(request: web.Request) -> bool:
     session = await load_session(request)
     if session.get(visit.wiring.session_key) is None:
         return False
-    return _opened_by(session) is None or session[MARKER][1] is True
+    id = _opened_by(session)
+    return id is None or (id != "" and session[MARKER][1] is True)
 
 
 async def _signed_in_user(request: web.Request) -> UserId | None:
@@ -633,11 +670,16 @@ async def load_session(request: web.Request) -> Session:
 
 
 def _opened_by(session: Session) -> str | None:
-    """Return the id of the persistent session that opened ``session``, if one did."""
-    marker = session.get(MARKER)
-    if isinstance(marker, list) and len(marker) == 2 and isinstance(marker[0], str):
-        return marker[0]
-    return None
+    """Return the id of the persistent session that opened ``session``; None where none did.
+
+    A mark that cannot be read is an id that does not exist: the session ends, rather than go on beyond revocation.
+    """
+    mark = session.get(MARKER)
+    if mark is None:
+        return None
+    if isinstance(mark, list | tuple) and len(mark) == 2 and isinstance(mark[0], str):
+        return mark[0]
+    return ""
 
 
 def _unchanged(content: dict[str, Any], max_age: int | None) -> Session:

@@ -39,6 +39,11 @@ class Policy:
     """How long after its sign-in a persistent session ends, however active; None for no such end."""
 
     @property
+    def write_interval(self) -> float:
+        """Seconds for which a live session's record is not written again; never 0, lest every live request write it."""
+        return max(self.check_interval, 1.0)
+
+    @property
     def memory_of_spent(self) -> float:
         """Seconds for which a spent secret is remembered."""
         return max(LATE_WINDOW, self.grace_period)
@@ -50,10 +55,9 @@ class Policy:
     def expires_at(self, created_at: float, now: float) -> float:
         """Return the expiry of a record written now.
 
-        The record outlives the cookie by ``check_interval``, the longest time for which cookies are renewed without
-        its being written.
+        The record outlives the cookie by the longest time for which cookies are renewed without its being written.
         """
-        return min(now + self.max_age + self.check_interval, self.ends_at(created_at))
+        return min(now + self.max_age + self.write_interval, self.ends_at(created_at))
 
     def cookie_max_age(self, ends_at: float, now: float) -> int:
         """Return the Max-Age, in whole seconds, of a cookie sent now whose persistent session ends at ``ends_at``."""

@@ -26,9 +26,9 @@ _WELL_FORMED = re.compile(r"([A-Za-z0-9_-]{21}[AQgw])\.([A-Za-z0-9_-]{42}[AEIMQU
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
-def is_id(text: str) -> bool:
+def is_id(text: object) -> bool:
     """Tell whether ``text`` could be a persistent session's id. A store is never asked for anything else."""
-    return _ID.fullmatch(text) is not None
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def _encode(raw: bytes) -> str:

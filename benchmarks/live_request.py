@@ -4,7 +4,8 @@ Four apps: bare aiohttp; aiohttp-session alone, sent its own session cookie; the
 with persistent sessions is sent, whose parsing is aiohttp's cost and not this library's; and that app itself.
 
 Starts one worker an app, pinned to one core, and loads it from another core over keep-alive connections, in turns.
-Counts the processor time of the worker for a fixed number of requests, steadier than requests a second on a shared machine, and prints medians of the rounds and of their ratios::
+Counts the processor time of the worker for a fixed number of requests, which is steadier on a shared machine than
+requests a second, and prints medians of the rounds and of their ratios::
 
     python benchmarks/live_request.py [--rounds 9] [--requests 20000]
 """
@@ -159,9 +160,8 @@ async def measure(rounds: int, requests: int, server_core: int) -> None:
             worker.stop()
     print(f"{rounds} rounds of {requests} requests, {CONNECTIONS} connections, medians")
     for name in APPS:
-        print(
-            f"{name:12} {statistics.median(costs[name]):7.1f} us a request  {statistics.median(rates[name]):8.0f} a second"
-        )
+        cost, rate = statistics.median(costs[name]), statistics.median(rates[name])
+        print(f"{name:12} {cost:7.1f} us a request  {rate:8.0f} a second")
     for other in ("same request", "session"):
         ratios = [one / two for one, two in zip(costs["persistent"], costs[other], strict=True)]
         print(f"persistent / {other}: {statistics.median(ratios):.3f} (rounds: {min(ratios):.3f} to {max(ratios):.3f})")

@@ -44,6 +44,11 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self.now += seconds
 
+    def tick(self) -> float:
+        """A clock that goes on by a millisecond whenever it is read."""
+        self.now += 0.001
+        return self.now
+
 
 @dataclass
 class Reply:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from base64 import urlsafe_b64encode
 
 import pytest
 from aiohttp import web
 
-from aiohttp_persistent_session import remember
+from aiohttp_persistent_session import MemoryBackend, remember, revoke
 from aiohttp_persistent_session.tokens import Token
 
 from .browser import SESSION, TOKEN, Browser, Worker, Workers, raw_request
@@ -136,6 +137,68 @@ async def test_several_cookies_of_the_name_are_nobodys(
     assert caplog.text.count("several cookies") == 1
 
 
+@pytest.mark.parametrize(
+    "tossed",
+    [
+        "lang=en {name}={evil}",
+        "lang=en\t{name}={evil}",
+        "lang=en,{name}={evil}",
+        'lang="en {name}={evil}"',
+        'lang="en; x={evil}"',
+        "{name}\u00a0={evil}",
+        "\u00a0{name}={evil}",
+        "{name}\u2003={evil}",
+        "{name}\x0b={evil}",
+        "{name}\x85={evil}",
+        "{upper}={evil}",
+        "={name}={evil}",
+        "$Path={name}={evil}",
+    ],
+)
+@pytest.mark.parametrize("genuine", [True, False])
+async def test_no_other_cookie_passes_for_ours(workers: Workers, tossed: str, genuine: bool) -> None:
+    """A browser takes these for cookies of other names, which any host of the domain may set, whatever our prefix."""
+    name = "__Host-stay"
+    worker = await workers(MemoryBackend(), cookie_name=name)
+    alice, mallory = Browser(worker), Browser(worker)
+    await alice.sign_in("alice")
+    await mallory.sign_in("mallory")
+    evil = tossed.format(name=name, upper=name.upper(), evil=mallory.cookies[name])
+    header = f"{name}={alice.cookies[name]}; {evil}" if genuine else evil
+    status, response = await raw_request(worker, b"GET", b"/me", {b"Cookie": header.encode()})
+    assert status in (200, 400)
+    assert b"mallory" not in response
+    if genuine and status == 200:
+        assert b'"user": "alice"' in response
+
+
+async def test_a_log_out_ends_all_that_the_browser_holds(worker: Worker, backend: FaultyBackend) -> None:
+    """Ending takes no more than the selector, so several cookies of the name are no obstacle."""
+    one, two = Browser(worker), Browser(worker)
+    await one.sign_in("alice")
+    await two.sign_in("bob")
+    header = f"{TOKEN}={one.token}; {TOKEN}={two.token}; {TOKEN}=x"
+    assert (await one.send("POST", "/logout", cookie_header=header)).token == ""
+    assert await backend.of_user("alice") == await backend.of_user("bob") == []
+
+
+async def test_a_live_request_with_several_cookies_of_the_name_is_served_and_not_renewed(browser: Browser) -> None:
+    await browser.sign_in()
+    await browser.get()
+    header = f"{SESSION}={browser.cookies[SESSION]}; {TOKEN}={Token.generate().cookie_value}; {TOKEN}={browser.token}"
+    reply = await browser.send("GET", "/me", cookie_header=header)
+    assert (reply.user, reply.token) == ("alice", None)
+
+
+async def test_cookies_that_a_proxy_sends_in_several_fields_are_read_as_one(worker: Worker, browser: Browser) -> None:
+    await browser.sign_in()
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.server.port)
+    fields = f"Host: x\r\nConnection: close\r\nCookie: a=b\r\nCookie: {TOKEN}={browser.token}"
+    writer.write(f"GET /me HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+    assert b'"user": "alice"' in await reader.read()
+    writer.close()
+
+
 async def test_a_cookie_whose_name_ends_alike_is_another_cookie(browser: Browser) -> None:
     await browser.sign_in()
     header = f"not_{TOKEN}=x; {TOKEN}={browser.token}; a=is_{TOKEN}=x"
@@ -246,16 +309,35 @@ async def test_ids_from_urls_reach_the_store_only_if_they_could_be_ids(
     assert not backend.calls
 
 
-@pytest.mark.parametrize("marker", ['"text"', "[]", "{}", '{"id": 1}', '{"id": "short"}', "null", "1", "true"])
-async def test_a_marker_in_the_session_that_is_not_ours_is_ignored(browser: Browser, marker: str) -> None:
-    """SimpleCookieStorage lets anybody write it; another library may use the key."""
+@pytest.mark.parametrize(
+    "marker",
+    ['"text"', "[]", "{}", '{"id": 1}', '["short", true]', "[1, true]", '["AAAAAAAAAAAAAAAAAAAAAA"]', "1", "true"],
+)
+async def test_a_marker_in_the_session_that_cannot_be_read_ends_it(
+    browser: Browser, backend: FaultyBackend, marker: str
+) -> None:
+    """Rather than that it goes on beyond revocation."""
     from http.cookies import SimpleCookie
 
     quoted: SimpleCookie = SimpleCookie()
     quoted[SESSION] = f'{{"created": 1, "session": {{"user": "alice", "persistent_session": {marker}}}}}'
     browser.cookies[SESSION] = quoted[SESSION].coded_value
-    reply = await browser.get("/devices")
-    assert (reply.status, reply.json) == (200, [])
+    backend.calls.clear()
+    reply = await browser.get()
+    assert (reply.status, reply.user, reply.json["fresh"]) == (200, None, False)
+    assert not backend.calls
+
+
+async def test_ids_of_any_type_are_no_error(workers: Workers, backend: FaultyBackend) -> None:
+    """An application may take them from JSON."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(await revoke(request, (await request.json())["id"]))
+
+    browser = Browser(await workers(backend, handlers={"/": handler}))
+    await browser.sign_in()
+    for id in (1, None, [], {}, True, 1.5, "x" * 22):
+        assert (await browser.post("/", json={"id": id})).json is False
 
 
 def test_no_random_text_is_taken_for_a_token_unless_it_spells_one() -> None:

@@ -78,14 +78,34 @@ async def test_max_sessions_counts_one_user_and_not_what_the_browser_replaced(wo
         assert (await browser.get()).user
 
 
-async def test_max_sessions_1_is_one_browser(workers: Workers) -> None:
-    backend = MemoryBackend()
-    worker = await workers(backend, max_sessions=1)
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_sign_ins_at_once_do_not_end_each_other(
+    workers: Workers, backend: FaultyBackend, clock: Clock, limit: int
+) -> None:
+    """Each sees the other, but only the older one gives way: a double click leaves one signed in, not none."""
+    worker = await workers(backend, max_sessions=limit)
+    worker.manager.clock = clock.tick
+    everybody_is_here = asyncio.Barrier(5)
+
+    async def all_insert_before_any_looks(name: str) -> None:
+        if name == "of_user":
+            await everybody_is_here.wait()
+
+    backend.fault = all_insert_before_any_looks
     browsers = [Browser(worker) for _ in range(5)]
     await asyncio.gather(*(browser.sign_in() for browser in browsers))
-    await browsers[0].sign_in()
-    assert len(await backend.of_user("alice")) == 1
-    assert (await browsers[0].get()).user == "alice"
+    backend.heal()
+    assert len(await backend.of_user("alice")) == limit
+    assert sum([(await browser.get()).user == "alice" for browser in browsers]) == limit
+
+
+async def test_a_sign_in_in_the_same_browser_counts_once(workers: Workers) -> None:
+    worker = await workers(MemoryBackend(), max_sessions=1)
+    browser = Browser(worker)
+    for _ in range(3):
+        await browser.sign_in()
+        assert (await browser.get()).user == "alice"
+    assert [name for name, _ in worker.events] == ["remember", "forget", "remember", "forget", "remember"]
 
 
 async def test_remember_that_cannot_make_room_remembers_nobody(workers: Workers, backend: FaultyBackend) -> None:

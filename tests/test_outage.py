@@ -211,11 +211,59 @@ async def test_an_insert_that_a_driver_repeats_is_no_failure(workers: Workers, b
     assert (await browser.get()).user == "alice"
 
 
-async def test_a_deletion_whose_answer_was_lost_can_be_repeated(browser: Browser, backend: FaultyBackend) -> None:
+async def test_a_deletion_whose_answer_was_lost_is_found_to_have_happened(
+    browser: Browser, backend: FaultyBackend
+) -> None:
     backend.lose_answer("delete")
-    assert (await browser.post("/logout")).status == 500
     assert (await browser.post("/logout")).status == 302
     assert await backend.of_user("alice") == []
+    assert [name for name, _ in browser.worker.events] == ["remember", "forget"]
+
+
+async def test_an_insert_whose_answer_was_lost_is_found_to_have_happened(
+    workers: Workers, backend: FaultyBackend
+) -> None:
+    browser = Browser(await workers(backend))
+    backend.lose_answer("insert")
+    await browser.sign_in()
+    browser.end_session()
+    assert (await browser.get()).user == "alice"
+
+
+async def test_a_sign_in_over_another_whose_deletion_lost_its_answer_stands(
+    browser: Browser, backend: FaultyBackend
+) -> None:
+    backend.lose_answer("delete")
+    await browser.sign_in("bob")
+    assert await backend.of_user("alice") == []
+    browser.end_session()
+    assert (await browser.get()).user == "bob"
+
+
+async def test_a_sign_in_that_cannot_make_room_leaves_the_old_one_as_it_was(
+    workers: Workers, backend: FaultyBackend
+) -> None:
+    browser = Browser(await workers(backend, max_sessions=3))
+    await browser.sign_in()
+    backend.break_down("of_user")
+    assert (await browser.post("/login", data={"user": "alice"})).status == 500
+    backend.heal()
+    browser.end_session()
+    assert (await browser.get()).user == "alice"
+    assert len(await backend.of_user("alice")) == 1
+
+
+async def test_a_store_that_can_be_read_only_is_not_asked_over_and_over(
+    browser: Browser, backend: FaultyBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One look tells that the write was not applied; trying again is the next request's business."""
+    browser.end_session()
+    backend.break_down("replace")
+    backend.calls.clear()
+    for _ in range(5):
+        assert (await browser.send("GET", "/me")).user is None
+    assert backend.calls == {"get": 10, "replace": 5}
+    assert len(caplog.records) == 1
 
 
 async def test_a_renewal_whose_answer_was_lost_does_no_harm(

@@ -449,7 +449,7 @@ async def test_flask_login_824_no_cookie_for_users_who_never_asked_to_be_remembe
 
 @pytest.mark.parametrize(
     "broken",
-    ["x", "", '"', "a.b", "\\", "%00", "=;=", Token.generate().cookie_value + "="],
+    ["x", "", '"', "a.b", "\\", "%00", "=;=", "A" * 22 + "." + "A" * 43 + "="],
 )
 async def test_flask_login_901_a_broken_cookie_blocks_no_other_way_to_log_in(browser: Browser, broken: str) -> None:
     browser.cookies[TOKEN] = broken
@@ -484,6 +484,7 @@ async def test_spring_3194_records_of_old_logins_are_removed(workers: Workers, c
     backend = MemoryBackend()
     worker = await workers(backend, max_sessions=2 if how == "by max_sessions" else None)
     for _ in range(5):
+        clock.advance(1)
         await Browser(worker).sign_in()
     if how == "by max_sessions":
         assert len(await backend.of_user("alice")) == 2

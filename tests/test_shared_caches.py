@@ -74,6 +74,7 @@ async def test_a_new_token_makes_it_private_with_a_warning(
         ("private", "private"),
         ("Private, max-age=60", "Private, max-age=60"),
         ("no-store", "no-store"),
+        ("must-understand, no-store", "must-understand, no-store, private"),
         ('private="X-Field"', 'private="X-Field", private'),
         ('no-cache="Set-Cookie"', 'no-cache="Set-Cookie", private'),
         ("", "private"),
@@ -92,7 +93,17 @@ async def test_every_other_response_with_a_token_is_private(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", ["CDN-Cache-Control", "Surrogate-Control"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CDN-Cache-Control",
+        "Cloudflare-CDN-Cache-Control",
+        "vercel-cdn-cache-control",
+        "Surrogate-Control",
+        "Edge-Control",
+        "X-Accel-Expires",
+    ],
+)
 async def test_a_field_that_addresses_a_cdn_counts_as_public(browser: Browser, name: str) -> None:
     """RFC 9213: it overrides Cache-Control for whom it addresses."""
     reply = await browser.get("/cc", params={name: "max-age=600", "Cache-Control": "private"})

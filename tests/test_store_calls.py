@@ -111,9 +111,9 @@ async def test_a_revoked_session_is_looked_up_once(browser: Browser, backend: Fa
 async def test_what_a_worker_remembers_is_bounded(
     browser: Browser, backend: FaultyBackend, clock: Clock, monkeypatch: object
 ) -> None:
-    from aiohttp_persistent_session import manager as module
+    from aiohttp_persistent_session import sightings as module
 
-    monkeypatch.setattr(module, "_SIGHTINGS_KEPT", 3)  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "SIGHTINGS_KEPT", 3)  # type: ignore[attr-defined]
     browsers = [Browser(browser.worker) for _ in range(6)]
     for each in browsers:
         await each.sign_in()

@@ -1,0 +1,105 @@
+"""A backend as the manager calls it: calls bounded in time, failures as BackendError, an outage logged once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+from .backends.base import Backend, BackendError
+from .record import Record, UserId
+
+logger = logging.getLogger("aiohttp_persistent_session")
+
+T = TypeVar("T")
+
+
+class Store:
+    """Calls ``backend``; see there for the methods. What they raise is a BackendError, chained to its cause.
+
+    Args:
+        backend: whom to call.
+        timeout: seconds that one call may take. A ``deadline``, a time of the event loop's clock, may end it sooner.
+    """
+
+    def __init__(self, backend: Backend, timeout: float) -> None:
+        self.backend = backend
+        self.timeout = timeout
+        self._failing: set[str] = set()
+
+    def deadline(self) -> float:
+        """Return when a call that began now would have to end: for several calls that together take no longer."""
+        return asyncio.get_running_loop().time() + self.timeout
+
+    async def open(self) -> None:
+        """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make."""
+        try:
+            async with self._watched("open", None):
+                await self.backend.open()
+        except BaseException:
+            await self.backend.close()
+            raise
+
+    async def close(self) -> None:
+        await self.backend.close()
+
+    async def insert(self, record: Record) -> None:
+        """Insert; an insert whose answer was lost, or which a driver repeated, is found to have happened."""
+        deadline = self.deadline()
+        try:
+            await self._call("insert", self.backend.insert(record), deadline)
+        except BackendError:
+            stored = await self.get(record.id, deadline)
+            if stored is None or stored.digest != record.digest:
+                raise
+
+    async def get(self, id: str, deadline: float | None = None) -> Record | None:
+        return await self._call("get", self.backend.get(id), deadline)
+
+    async def replace(self, record: Record, deadline: float | None = None) -> bool:
+        return await self._call("replace", self.backend.replace(record), deadline)
+
+    async def delete(self, id: str) -> bool:
+        """Delete; a deletion whose answer was lost is found to have happened."""
+        deadline = self.deadline()
+        try:
+            return await self._call("delete", self.backend.delete(id), deadline)
+        except BackendError:
+            if await self.get(id, deadline) is None:
+                return True
+            raise
+
+    async def of_user(self, user: UserId) -> list[Record]:
+        return await self._call("of_user", self.backend.of_user(user))
+
+    async def purge(self, now: float) -> int:
+        return await self._call("purge", self.backend.purge(now))
+
+    async def _call(self, operation: str, call: Awaitable[T], deadline: float | None = None) -> T:
+        async with self._watched(operation, self.deadline() if deadline is None else deadline):
+            return await call
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, operation: str, deadline: float | None) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except BackendError as error:
+            self._note_failure(operation, error)
+            raise
+        except Exception as error:
+            text = "gave no answer in time" if isinstance(error, TimeoutError) else f"failed: {type(error).__name__}"
+            failure = BackendError(f"the store {text}")
+            self._note_failure(operation, failure)
+            raise failure from error
+        if operation in self._failing:
+            self._failing.discard(operation)
+            logger.warning("the store of persistent sessions answers again (%s)", operation)
+
+    def _note_failure(self, operation: str, error: BackendError) -> None:
+        # Each operation for itself: a store that cannot write may well be read, again and again.
+        if operation not in self._failing:
+            self._failing.add(operation)
+            logger.warning("%s (%s); until it answers, tokens are neither judged nor deleted", error, operation)
