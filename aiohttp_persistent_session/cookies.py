@@ -136,9 +136,10 @@ class CookiePolicy:
         for header in cookie_headers:
             if self.name in header:
                 for pair in header.split(";"):
-                    name, equals, value = pair.partition("=")
-                    if equals and name.strip(" \t") == self.name:
-                        values.append(value.strip(" \t"))
+                    if self.name in pair:
+                        name, equals, value = pair.partition("=")
+                        if equals and name.strip(" \t") == self.name:
+                            values.append(value.strip(" \t"))
         return values
 
 

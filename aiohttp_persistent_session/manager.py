@@ -32,7 +32,7 @@ from .record import (
     touch,
     was_exchanged_with,
 )
-from .sightings import Sighting, Sightings, spelling
+from .sightings import Sighting, Sightings
 from .store import Store
 from .tokens import Token, digest, is_id, new_salt
 
@@ -366,14 +366,7 @@ class PersistentSessionManager:
         """Let the current token be known again by its text, until the record is looked at anew."""
         sighting = self._sightings.get(token.id)
         if sighting is not None and compare_digest(sighting.digest, digest(token.secret)):
-            self._sightings[token.id] = sighting._replace(spelling=spelling(token.cookie_value))
-
-    def is_recent(self, sighting: Sighting, now: float) -> bool:
-        """Tell whether a live session needs no look at the store yet."""
-        if sighting.gone:
-            return True
-        # A clock that was set back must not put the next look off for as long.
-        return now < sighting.due <= now + 2 * self.policy.check_interval and now < sighting.ends_at
+            self._sightings[token.id] = sighting._replace(spelling=hash(token.cookie_value))
 
     async def check(self, id: str, client: Client) -> Sighting | None:
         """Look a live session's record up and renew it; None where the store failed, which is logged.
@@ -402,7 +395,7 @@ class PersistentSessionManager:
                     return sighting
                 touched = touch(record, now, self.policy, client)
                 # Should the write fail, the look was good all the same: the next one may wait.
-                self._sightings.keep(sighting._replace(due=now + self.policy.check_interval))
+                self._sightings.keep(sighting._replace(fresh_until=now + self.policy.check_interval))
                 if await self._store.replace(touched):
                     return self._sight(touched, asked)
         except BackendError:
@@ -424,15 +417,19 @@ class PersistentSessionManager:
     # Inside
 
     def _sight(self, record: Record, asked: int) -> Sighting:
+        now, ends_at = self.clock(), self.policy.ends_at(record.created_at)
+        # Counted from the last write, or the cookie would be renewed beyond the record.
+        fresh_until = min(record.seen_at, now) + self.policy.check_interval
         return self._sightings.keep(
             Sighting(
-                record.id,
-                record.user,
-                record.digest,
-                record.revision,
-                asked,
-                record.seen_at + self.policy.check_interval,
-                self.policy.ends_at(record.created_at),
+                id=record.id,
+                user=record.user,
+                digest=record.digest,
+                revision=record.revision,
+                asked=asked,
+                fresh_from=now,
+                fresh_until=min(fresh_until, ends_at),
+                ends_at=ends_at,
             )
         )
 

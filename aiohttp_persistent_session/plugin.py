@@ -146,10 +146,10 @@ class _Visit:
             if id is None:
                 return
             sighting = wiring.manager.recall(id)
-            if sighting is None or not wiring.manager.is_recent(sighting, self._started):
+            if sighting is None or not sighting.fresh_from <= self._started < sighting.fresh_until:
                 sighting = await wiring.manager.check(id, _client(request))
             if sighting is None or not sighting.gone:
-                if sighting is None or same_user(sighting.user, user) or self._is_spelled_otherwise(sighting, user):
+                if sighting is None or sighting.user == user or self._is_spelled_otherwise(sighting, user):
                     self.id, self._live = id, sighting
                     self._session_ends = None if session.max_age is None else session.created + session.max_age
                 return
@@ -283,15 +283,14 @@ class _Visit:
 
         Return False, having done nothing, where more is to be found out first.
         """
-        value, live, wiring = self.cookie_value, self._live, self.wiring
-        manager = wiring.manager
-        if live is None or value is None or live is not manager.recall(live.id) or not live.is_spelled(value):
+        live, value, manager = self._live, self.cookie_value, self.wiring.manager
+        if live is None or value is None or live is not manager.recall(live.id) or live.spelling != hash(value):
             return False
         now = manager.clock()
         if self._needs_confirmation(now):
             return False
         self._prepared = True
-        wiring.cookie.renew(value, manager.policy.cookie_max_age(live.ends_at, now), response.headers)
+        self.wiring.cookie.renew(value, manager.policy.cookie_max_age(live.ends_at, now), response.headers)
         return True
 
     async def send_cookie(self, request: web.Request, response: web.StreamResponse) -> None:

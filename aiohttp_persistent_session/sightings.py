@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from hashlib import sha256
-from hmac import compare_digest
 from typing import NamedTuple
 
 from .record import UserId
@@ -24,25 +22,23 @@ class Sighting(NamedTuple):
     revision: float
     asked: int
     """The number of the question that this answers, in the order of asking."""
-    due: float
-    """When the record is to be looked up again."""
+    fresh_from: float
+    fresh_until: float
+    """Between these times a live request need not look the record up again."""
     ends_at: float
     """When the persistent session ends, whatever happens."""
-    spelling: bytes = b""
-    """SHA-256 of the current token's text, once a browser presented it: it is known again without being parsed."""
+    spelling: int | None = None
+    """The ``hash`` of the current token's text, once a browser presented it: by it the text is known again without being
+    parsed. That decides only whether a live request is sent back what it presented; nobody is signed in by it."""
 
     @classmethod
     def of_nothing(cls, id: str, asked: int) -> Sighting:
         """Say that there is no record of this id, or no longer."""
-        return cls(id, "", b"", _NO_REVISION, asked, math.inf, math.inf)
+        return cls(id, "", b"", _NO_REVISION, asked, -math.inf, math.inf, math.inf)
 
     @property
     def gone(self) -> bool:
         return self.revision == _NO_REVISION
-
-    def is_spelled(self, cookie_value: str) -> bool:
-        """Tell whether ``cookie_value`` is known to spell the current token."""
-        return compare_digest(self.spelling, spelling(cookie_value))
 
     def is_newer_than(self, other: Sighting) -> bool:
         """Tell which of two answers counts: they may overtake each other on their way here.
@@ -77,8 +73,3 @@ class Sightings(dict[str, Sighting]):
     def keep_nothing(self, id: str, asked: int | None = None) -> Sighting:
         """Keep that there is no record of ``id``: as the answer to a question, or because it was just deleted."""
         return self.keep(Sighting.of_nothing(id, self.ask() if asked is None else asked))
-
-
-def spelling(cookie_value: str) -> bytes:
-    """Return the digest by which a cookie's value is known again."""
-    return sha256(cookie_value.encode("utf-8", "surrogateescape")).digest()

@@ -239,7 +239,7 @@ async def test_a_decoder_that_yields_tuples_is_understood(workers: Workers) -> N
 
 
 def sighting(revision: float, asked: int) -> Sighting:
-    return Sighting("id", "alice", b"", revision, asked, 0.0, 0.0)
+    return Sighting("id", "alice", b"", revision, asked, 0.0, 0.0, 0.0)
 
 
 def test_answers_that_overtake_each_other_are_put_in_order() -> None:
