@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from hmac import compare_digest
+from http.cookies import CookieError
 from typing import Any, TypeAlias, cast
 
 import aiohttp_session
@@ -42,7 +43,7 @@ PERSISTENT_SESSIONS = web.AppKey("PERSISTENT_SESSIONS", PersistentSessionManager
 MARKER = "persistent_session"
 """The key in the ordinary session under which a persistent session that opened it leaves its id and freshness."""
 
-UNREADABLE = (ValueError, TypeError, AttributeError)
+UNREADABLE = (ValueError, TypeError, AttributeError, CookieError)
 """What storages raise over a session's cookie that is not what they wrote: it counts as none."""
 
 SLOW_REQUEST = 1.0
@@ -128,9 +129,12 @@ class _Visit:
     async def begin(self, request: web.Request) -> None:
         """Check a live session, or restore one."""
         wiring = self.wiring
-        self.cookie_value = self._read_cookie(request)
-        if self.cookie_value is None and request[aiohttp_session.STORAGE_KEY].cookie_name not in request.cookies:
-            return
+        cookies = request.headers.getall("Cookie", ())
+        self.cookie_value = self._read_cookie(cookies)
+        if self.cookie_value is None:
+            session_cookie = request[aiohttp_session.STORAGE_KEY].cookie_name
+            if not any(session_cookie in header for header in cookies):
+                return
         try:
             session = await aiohttp_session.get_session(request)
         except UNREADABLE:
@@ -158,9 +162,9 @@ class _Visit:
         if token is not None:
             await self._restore(request, token, session)
 
-    def _read_cookie(self, request: web.Request) -> str | None:
+    def _read_cookie(self, cookie_headers: Sequence[str]) -> str | None:
         """Return the one cookie of our name; where there are several, none: whose is whose cannot be told."""
-        values = self.wiring.cookie.read(request.headers.getall("Cookie", ()))
+        values = self.wiring.cookie.read(cookie_headers)
         if len(values) > 1:
             self.wiring.warn_once(
                 "several",

@@ -28,8 +28,8 @@ class Sighting(NamedTuple):
     ends_at: float
     """When the persistent session ends, whatever happens."""
     spelling: int | None = None
-    """The ``hash`` of the current token's text, once a browser presented it: by it the text is known again without being
-    parsed. That decides only whether a live request is sent back what it presented; nobody is signed in by it."""
+    """The ``hash`` of the current token's text, once a browser presented it, to know it again unparsed.
+    That decides only whether a live request is sent back what it presented; nobody is signed in by it."""
 
     @classmethod
     def of_nothing(cls, id: str, asked: int) -> Sighting:

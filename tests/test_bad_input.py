@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from base64 import urlsafe_b64encode
+from http.cookies import CookieError
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from aiohttp_persistent_session import MemoryBackend, remember, revoke
 from aiohttp_persistent_session.tokens import Token
@@ -166,8 +168,13 @@ async def test_no_other_cookie_passes_for_ours(workers: Workers, tossed: str, ge
     evil = tossed.format(name=name, upper=name.upper(), evil=mallory.cookies[name])
     header = f"{name}={alice.cookies[name]}; {evil}" if genuine else evil
     status, response = await raw_request(worker, b"GET", b"/me", {b"Cookie": header.encode()})
-    assert status in (200, 400)
     assert b"mallory" not in response
+    if status == 500:
+        # Early releases of aiohttp 3.12 cannot read such a field at all, whoever asks: here, the handler.
+        with pytest.raises(CookieError):
+            _ = make_mocked_request("GET", "/", headers={"Cookie": header}).cookies
+        return
+    assert status in (200, 400)
     if genuine and status == 200:
         assert b'"user": "alice"' in response
 

@@ -131,8 +131,8 @@ def test_set_up_twice_is_an_error() -> None:
         setup(app, backend=MemoryBackend())
 
 
-async def answer_of(app: web.Application, caplog: pytest.LogCaptureFixture) -> str:
-    async with TestClient(TestServer(app), cookie_jar=aiohttp.DummyCookieJar()) as client, client.get("/") as response:
+async def answer_of(app: web.Application, caplog: pytest.LogCaptureFixture, path: str = "/") -> str:
+    async with TestClient(TestServer(app), cookie_jar=aiohttp.DummyCookieJar()) as client, client.get(path) as response:
         assert response.status == 500
     return str(caplog.records[-1].exc_info[1])  # type: ignore[index]
 
@@ -170,8 +170,8 @@ async def test_a_second_set_up_on_a_sub_application_is_an_error(caplog: pytest.L
     setup(app, backend=MemoryBackend())
     setup(sub, backend=MemoryBackend())
     sub.router.add_get("/", page)
-    app.add_domain("127.0.0.1", sub)
-    assert "once is enough" in await answer_of(app, caplog)
+    app.add_subapp("/sub", sub)
+    assert "once is enough" in await answer_of(app, caplog, "/sub/")
 
 
 async def test_set_up_on_a_sub_application_alone_works(caplog: pytest.LogCaptureFixture) -> None:
