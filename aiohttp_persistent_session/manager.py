@@ -427,7 +427,7 @@ class PersistentSessionManager:
                 digest=record.digest,
                 revision=record.revision,
                 asked=asked,
-                fresh_from=now,
+                fresh_from=now - self.policy.check_interval,
                 fresh_until=min(fresh_until, ends_at),
                 ends_at=ends_at,
             )

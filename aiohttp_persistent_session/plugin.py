@@ -115,6 +115,7 @@ class _Visit:
     token: Token | None = None
     """The new token that the response is to carry."""
     deletes_cookie = False
+    _presented_copy = False
     _live: Sighting | None = None
     _remembered: str | None = None
     _prepared = False
@@ -209,8 +210,7 @@ class _Visit:
             # A directory that is down, say. Nothing is spent; a login page must go on working.
             logger.exception("validate failed for the persistent session %s", token.id)
             return
-        if restoration.outcome is Outcome.REUSE:
-            self.deletes_cookie = True
+        self._presented_copy = restoration.outcome is Outcome.REUSE
         if restoration.record is None or restoration.token is None:
             return
         self.id = restoration.record.id
@@ -306,6 +306,10 @@ class _Visit:
         elif self.token is not None:
             if self._remembered is not None or await self._may_be_current(self.token):
                 self._put(request, response, wiring.cookie.setting(self.token.cookie_value, self._max_age(self.token)))
+        elif self._presented_copy:
+            # Of use to nobody: the record is gone. A slow response might hit the cookie of a sign-in meanwhile.
+            if not self._needs_confirmation(wiring.manager.clock()):
+                self._put(request, response, wiring.cookie.deletion)
         elif self._live is not None:
             token = self.presented
             if token is not None and token.id == self.id and await self._is_current(token):

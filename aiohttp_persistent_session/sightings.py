@@ -24,7 +24,7 @@ class Sighting(NamedTuple):
     """The number of the question that this answers, in the order of asking."""
     fresh_from: float
     fresh_until: float
-    """Between these times a live request need not look the record up again."""
+    """Between these times a live request need not look the record up again. Before, too, a clock was set back."""
     ends_at: float
     """When the persistent session ends, whatever happens."""
     spelling: int | None = None

@@ -366,6 +366,26 @@ async def test_pow_739_the_losers_response_never_deletes_the_winners_cookie(
     assert "Set-Cookie" not in reply.headers
 
 
+async def test_pow_739_nor_does_a_slow_response_to_a_copied_token(workers: Workers, clock: Clock) -> None:
+    gate = Gate()
+
+    async def slow(_: web.Request) -> web.Response:
+        await gate()
+        return web.Response()
+
+    browser = Browser(await workers(MemoryBackend(), handlers={"/slow": slow}))
+    await browser.sign_in()
+    browser.cookies = {TOKEN: (browser.token or "").split(".")[0] + "." + "A" * 43}
+    pending = asyncio.create_task(browser.send("GET", "/slow"))
+    await gate.reached.wait()
+    clock.advance(2)
+    await browser.sign_in()
+    gate.opened.set()
+    browser.take(await pending)
+    browser.end_session()
+    assert (await browser.get()).user == "alice"
+
+
 async def test_pow_alpha_a_live_request_is_not_sent_back_whatever_it_presented(browser: Browser) -> None:
     await browser.sign_in()
     browser.cookies[TOKEN] = Token.generate().cookie_value
