@@ -2,6 +2,7 @@
 
 from .backends.base import Backend, BackendError
 from .backends.memory import MemoryBackend
+from .cookies import CookiePolicy
 from .manager import PersistentSessionManager
 from .plugin import (
     PERSISTENT_SESSIONS,
@@ -16,15 +17,18 @@ from .plugin import (
     send_persistent_session_cookie,
     setup,
 )
-from .record import PersistentSession
+from .record import PersistentSession, Record, Spent
 
 __all__ = (
     "PERSISTENT_SESSIONS",
     "Backend",
     "BackendError",
+    "CookiePolicy",
     "MemoryBackend",
     "PersistentSession",
     "PersistentSessionManager",
+    "Record",
+    "Spent",
     "current_persistent_session",
     "forget",
     "forget_everywhere",

@@ -21,6 +21,9 @@ _ENDINGS = ("-control", "-expires")  # of the names of all fields that are about
 _LEAVE = ("public", "s-maxage")
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token of RFC 9110, 5.6.2
+_HOST_NAME = re.compile(
+    r"\.?(?!\d+(\.\d+)*$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
 _ATTRIBUTE_VALUE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # RFC 6265bis, 4.1.1: no control characters, no semicolon
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+')  # up to a comma that no quotes enclose
 _END_OF_NAME = re.compile(r"[\s=;]")
@@ -59,21 +62,21 @@ class CookiePolicy:
         for option, value, expected in (
             ("cookie_name", self.name, str),
             ("path", self.path, str),
-            ("domain", self.domain, str | None),
+            ("domain", "" if self.domain is None else self.domain, str),
             ("secure", self.secure, bool),
             ("samesite", self.samesite, str),
             ("partitioned", self.partitioned, bool),
         ):
             if not isinstance(value, expected):
-                raise TypeError(f"{option} must be {expected}, not {type(value).__name__}")
+                raise TypeError(f"{option} must be a {expected.__name__}, not {type(value).__name__}")
 
     def _check_values(self) -> None:
         if not _COOKIE_NAME.fullmatch(self.name) or len(self.name) > 256:
             raise ValueError("cookie_name must be 1 to 256 characters that RFC 6265 allows in a name")
         if not self.path.startswith("/") or not _ATTRIBUTE_VALUE.fullmatch(self.path):
             raise ValueError("path must begin with a slash and hold no semicolon or control character")
-        if self.domain is not None and (not self.domain or not _ATTRIBUTE_VALUE.fullmatch(self.domain)):
-            raise ValueError("domain must be a host name, or None for the host that sets the cookie")
+        if self.domain is not None and not _HOST_NAME.fullmatch(self.domain):
+            raise ValueError("domain must be a host name, as in example.com, or None for the host that sets the cookie")
         if self.samesite not in get_args(SameSite):
             raise ValueError(f"samesite must be one of {', '.join(get_args(SameSite))}")
         if self.samesite == "None" and not self.secure:

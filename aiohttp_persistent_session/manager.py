@@ -39,7 +39,7 @@ from .tokens import Token, digest, is_id, new_salt
 if TYPE_CHECKING:
     from aiohttp import web
 
-logger = logging.getLogger("aiohttp_persistent_session")
+logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 Accept: TypeAlias = Callable[[PersistentSession], Awaitable[bool]]
 SessionSignal: TypeAlias = "Signal[PersistentSession, web.Request | None]"
@@ -85,6 +85,9 @@ class PersistentSessionManager:
     Raises:
         TypeError, ValueError: an option is of the wrong type or out of range; the message names it.
 
+    Its interface is what administrators need: :meth:`sessions`, :meth:`get`, :meth:`revoke`, :meth:`revoke_all`,
+    :meth:`purge`, :meth:`open`, :meth:`close`, the signals and the clock. The rest serves the plugin and may change.
+
     Receivers of the signals are coroutine functions of a :class:`PersistentSession` and a ``web.Request`` (None where
     there was none). An exception of theirs is logged and changes nothing.
     """
@@ -101,18 +104,19 @@ class PersistentSessionManager:
         timeout: Duration = 2,
     ) -> None:
         if not isinstance(backend, Backend):
-            raise TypeError(f"backend must be a Backend, not {type(backend).__name__}")
-        self.policy = Policy(
+            hint = f": pass {backend.__name__}()" if isinstance(backend, type) else ""
+            raise TypeError(f"backend must be a Backend, not {type(backend).__name__}{hint}")
+        self.policy: Policy = Policy(
             max_age=seconds("max_age", max_age, at_least=1, at_most=LONGEST_MAX_AGE),
             grace_period=seconds("grace_period", grace_period),
             check_interval=seconds("check_interval", check_interval),
             max_lifetime=(None if max_lifetime is None else seconds("max_lifetime", max_lifetime, at_least=1)),
         )
-        if self.policy.grace_period > self.policy.max_age:
-            raise ValueError("grace_period must not exceed max_age")
-        if self.policy.check_interval > self.policy.max_age:
-            raise ValueError("check_interval must not exceed max_age")
-        self.max_sessions = count_or_none("max_sessions", max_sessions)
+        for option in ("grace_period", "check_interval"):
+            if getattr(self.policy, option) > self.policy.max_age:
+                value, limit = getattr(self.policy, option), self.policy.max_age
+                raise ValueError(f"{option} ({value:g} s) must not exceed max_age ({limit:g} s)")
+        self.max_sessions: int | None = count_or_none("max_sessions", max_sessions)
         if seconds("timeout", timeout) == 0:
             raise ValueError("timeout must be more than 0")
         self.clock: Callable[[], float] = time.time
@@ -263,7 +267,7 @@ class PersistentSessionManager:
             await self._make_room(record, replaces, request)
             await self.forget(replaces, request=request)
             self._sight(record, asked)
-            await self._send(self.on_remember, record, request)
+            await self._send(self.on_remember, record, request, current=True)
         except BaseException:
             await self.unremember(record.id)
             raise
@@ -330,7 +334,7 @@ class PersistentSessionManager:
             return Restoration(Outcome.LATE)
         self._sight(record, asked)
         if outcome is Outcome.CURRENT:
-            await self._send(self.on_restore, record, request)
+            await self._send(self.on_restore, record, request, current=True)
         return Restoration(outcome, record, token.with_secret(secret))
 
     async def _exchange_or_join(
@@ -451,10 +455,12 @@ class PersistentSessionManager:
             await self._send(signal, record, request)
         return deleted
 
-    async def _send(self, signal: SessionSignal, record: Record, request: web.Request | None) -> None:
+    async def _send(
+        self, signal: SessionSignal, record: Record, request: web.Request | None, *, current: bool = False
+    ) -> None:
         for receiver in signal:
             try:
-                await receiver(show(record), request)
+                await receiver(show(record, current=current), request)
             except Exception:
                 logger.exception("a receiver of a signal failed for the persistent session %s", record.id)
 

@@ -34,7 +34,7 @@ from .record import Client, Outcome, PersistentSession, Record, UserId, same_use
 from .sightings import Sighting
 from .tokens import Token, digest
 
-logger = logging.getLogger("aiohttp_persistent_session")
+logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 Validate: TypeAlias = Callable[[web.Request, PersistentSession], Awaitable[bool] | bool]
 
@@ -68,7 +68,7 @@ class _Wiring:
             raise TypeError(f"session_key must be a str, not {type(session_key).__name__}")
         if not session_key or session_key == MARKER:
             raise ValueError(f"session_key must not be empty or {MARKER!r}")
-        if validate is not None and not callable(validate):
+        if validate is not None and not _takes_two_arguments(validate):
             raise TypeError("validate must be a function of a request and a persistent session")
         self.manager = manager
         self.cookie = cookie
@@ -103,6 +103,10 @@ class _Wiring:
         if topic not in self.warned:
             self.warned.add(topic)
             logger.warning(message, *args)
+
+
+class _ValidateFailedError(Exception):
+    """Nothing could be found out about the user: the request is anonymous, and its token is not spent."""
 
 
 class _Visit:
@@ -199,16 +203,11 @@ class _Visit:
     async def _restore(self, request: web.Request, token: Token, session: Session) -> None:
         # Made beforehand, so that nothing that can fail is left to do once the token is spent.
         opened = await request[aiohttp_session.STORAGE_KEY].new_session()
-        accept = partial(self._accept, request)
         try:
             restoration = await self.wiring.manager.restore(
-                token, client=_client(request), accept=accept, request=request
+                token, client=_client(request), accept=partial(self._accept, request), request=request
             )
-        except web.HTTPException:
-            raise
-        except Exception:
-            # A directory that is down, say. Nothing is spent; a login page must go on working.
-            logger.exception("validate failed for the persistent session %s", token.id)
+        except _ValidateFailedError:
             return
         self._presented_copy = restoration.outcome is Outcome.REUSE
         if restoration.record is None or restoration.token is None:
@@ -225,8 +224,19 @@ class _Visit:
     async def _accept(self, request: web.Request, persistent_session: PersistentSession) -> bool:
         if self.wiring.validate is None:
             return True
-        accepted = self.wiring.validate(request, persistent_session)
-        return bool(await accepted if inspect.isawaitable(accepted) else accepted)
+        try:
+            accepted = self.wiring.validate(request, persistent_session)
+            if inspect.isawaitable(accepted):
+                accepted = await accepted
+            if not isinstance(accepted, bool):
+                raise TypeError(f"validate must return a bool, not {type(accepted).__name__}")
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            # A directory that is down, say. The token is not spent, and a login page must go on working.
+            logger.exception("validate failed for the persistent session %s", persistent_session.id)
+            raise _ValidateFailedError from error
+        return accepted
 
     def _content(self, record: Record, *, fresh: bool) -> dict[str, Any]:
         return {self.wiring.session_key: record.user, MARKER: [record.id, fresh]}
@@ -424,13 +434,16 @@ def setup(
         check_interval: how soon a revocation reaches a live session; 0 for a look at each request.
         max_lifetime: how long after the sign-in a persistent session ends however active; None for never.
         max_sessions: how many persistent sessions a user may have; None for any number.
-        validate: called at each restore; where it returns False, the persistent session is deleted.
+        validate: called at each restore, async or not; where it returns False, the persistent session is deleted, and
+            where it raises anything but ``web.HTTPException``, the request is anonymous and nothing else happens.
         timeout: how long one call of the store may take.
 
     Raises:
         TypeError, ValueError: an option is wrong; the message names it.
         RuntimeError: ``app`` is set up already.
     """
+    if not isinstance(app, web.Application):
+        raise TypeError(f"app must be a web.Application, not {type(app).__name__}")
     if PERSISTENT_SESSIONS in app:
         raise RuntimeError("aiohttp_persistent_session is set up for this application already")
     manager = PersistentSessionManager(
@@ -535,7 +548,8 @@ async def remember(request: web.Request, user: UserId, *, data: dict[str, Any] |
 async def forget(request: web.Request) -> None:
     """Sign this browser out: end its persistent session, delete its cookie and empty its session.
 
-    Other browsers of the user stay signed in.
+    Other browsers of the user stay signed in. After the response was prepared, as on a web-socket, the cookie stays but
+    is worth nothing.
 
     Raises:
         BackendError: the store failed; the cookie is deleted and the session emptied all the same.
@@ -708,6 +722,18 @@ async def _empty_in_storage(request: web.Request, session: Session) -> None:
         session.invalidate()
         storage = request[aiohttp_session.STORAGE_KEY]
         await storage.save_session(request, web.Response(), session)
+
+
+def _takes_two_arguments(function: object) -> bool:
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that tells nothing of itself
+        return True
+    return True
 
 
 def _came_over_https_to_a_proxy(request: web.Request) -> bool:

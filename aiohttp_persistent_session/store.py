@@ -11,9 +11,11 @@ from typing import TypeVar
 from .backends.base import Backend, BackendError
 from .record import Record, UserId
 
-logger = logging.getLogger("aiohttp_persistent_session")
+logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 T = TypeVar("T")
+
+_NO_DEADLINE = float("inf")
 
 
 class Store:
@@ -36,7 +38,7 @@ class Store:
     async def open(self) -> None:
         """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make."""
         try:
-            async with self._watched("open", None):
+            async with self._watched("open", _NO_DEADLINE):
                 await self.backend.open()
         except BaseException:
             await self.backend.close()
@@ -56,7 +58,11 @@ class Store:
                 raise
 
     async def get(self, id: str, deadline: float | None = None) -> Record | None:
-        return await self._call("get", self.backend.get(id), deadline)
+        async with self._watched("get", deadline):
+            record = await self.backend.get(id)
+            if record is not None and not isinstance(record, Record):
+                raise TypeError(f"get must return a Record or None, not {type(record).__name__}")
+            return record
 
     async def replace(self, record: Record, deadline: float | None = None) -> bool:
         return await self._call("replace", self.backend.replace(record), deadline)
@@ -78,13 +84,13 @@ class Store:
         return await self._call("purge", self.backend.purge(now))
 
     async def _call(self, operation: str, call: Awaitable[T], deadline: float | None = None) -> T:
-        async with self._watched(operation, self.deadline() if deadline is None else deadline):
+        async with self._watched(operation, deadline):
             return await call
 
     @contextlib.asynccontextmanager
-    async def _watched(self, operation: str, deadline: float | None) -> AsyncIterator[None]:
+    async def _watched(self, operation: str, deadline: float | None = None) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(self.deadline() if deadline is None else deadline):
                 yield
         except BackendError as error:
             self._note_failure(operation, error)
@@ -92,14 +98,19 @@ class Store:
         except Exception as error:
             text = "gave no answer in time" if isinstance(error, TimeoutError) else f"failed: {type(error).__name__}"
             failure = BackendError(f"the store {text}")
-            self._note_failure(operation, failure)
+            self._note_failure(operation, error)
             raise failure from error
         if operation in self._failing:
             self._failing.discard(operation)
-            logger.warning("the store of persistent sessions answers again (%s)", operation)
+            if not self._failing:
+                logger.info("the store of persistent sessions answers again")
 
-    def _note_failure(self, operation: str, error: BackendError) -> None:
+    def _note_failure(self, operation: str, error: Exception) -> None:
         # Each operation for itself: a store that cannot write may well be read, again and again.
         if operation not in self._failing:
             self._failing.add(operation)
-            logger.warning("%s (%s); until it answers, tokens are neither judged nor deleted", error, operation)
+            logger.warning(
+                "the store of persistent sessions fails at %s; until it answers, tokens are neither judged nor deleted",
+                operation,
+                exc_info=error,
+            )

@@ -19,10 +19,16 @@ def open_backend(name: str) -> Backend:
     raise argparse.ArgumentTypeError(f"{name!r} is not a backend of this demo: choose memory")
 
 
+def port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: choose 0 to 65535")
+    return int(text)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description="Persistent sessions, to click through.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=8080, help="port to listen on (default: %(default)s)")
     parser.add_argument(
         "--secure", action="store_true", help="set Secure cookies: behind a proxy that speaks https, or on localhost"
     )

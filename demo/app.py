@@ -196,6 +196,11 @@ async def refuse_other_sites(
     if request.method == "POST":
         site = request.headers.get("Sec-Fetch-Site")
         origin = request.headers.get("Origin", "")
+        if site is None and not origin:
+            raise web.HTTPForbidden(
+                text="This request does not say where it comes from, as a browser's would. "
+                "With curl, add: -H 'Sec-Fetch-Site: same-origin'"
+            )
         if site not in ("same-origin", "none") and origin.partition("://")[2] != request.host:
             raise web.HTTPForbidden(text="This form came from another site.")
     return await handler(request)

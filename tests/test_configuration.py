@@ -62,6 +62,10 @@ DAY = timedelta(days=1)
         ({"path": "/a\r\nX: y"}, "path"),
         ({"domain": ""}, "domain"),
         ({"domain": "a;b"}, "domain"),
+        ({"domain": "http://example.com"}, "domain"),
+        ({"domain": "example.com:8080"}, "domain"),
+        ({"domain": "ex ample"}, "domain"),
+        ({"domain": "127.0.0.1"}, "domain"),
         ({"samesite": "lax"}, "samesite"),
         ({"samesite": "None", "secure": False}, "samesite"),
         ({"partitioned": True, "secure": False}, "partitioned"),
@@ -96,8 +100,10 @@ def test_an_option_out_of_range_is_a_value_error_that_names_it(options: dict[str
         ({"partitioned": "yes"}, "partitioned"),
         ({"session_key": 1}, "session_key"),
         ({"validate": True}, "validate"),
+        ({"validate": lambda: True}, "validate"),
+        ({"validate": lambda request: True}, "validate"),
         ({"backend": "redis://localhost"}, "backend"),
-        ({"backend": MemoryBackend}, "backend"),
+        ({"backend": MemoryBackend}, r"MemoryBackend\(\)"),
     ],
 )
 def test_an_option_of_the_wrong_type_is_a_type_error_that_names_it(options: dict[str, Any], named: str) -> None:
@@ -122,6 +128,11 @@ def test_an_option_of_the_wrong_type_is_a_type_error_that_names_it(options: dict
 def test_the_limits_themselves_are_allowed(options: dict[str, Any]) -> None:
     app = web.Application()
     assert setup(app, backend=MemoryBackend(), **options) is app[PERSISTENT_SESSIONS]
+
+
+def test_what_is_no_application_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="app"):
+        setup("x", backend=MemoryBackend())  # type: ignore[arg-type]
 
 
 def test_set_up_twice_is_an_error() -> None:

@@ -270,7 +270,9 @@ def test_a_busy_port_is_an_error_of_one_line() -> None:
     assert error == f"demo: 127.0.0.1:{port} is in use: choose another with --port\n"
 
 
-@pytest.mark.parametrize("arguments", [["--backend", "nonsense"], ["--grace-period", "-1"], ["--port", "many"]])
+@pytest.mark.parametrize(
+    "arguments", [["--backend", "nonsense"], ["--grace-period", "-1"], ["--port", "many"], ["--port", "99999"]]
+)
 def test_a_wrong_option_is_told_and_no_traceback_shown(arguments: list[str]) -> None:
     _, error = (process := start(*arguments)).communicate(timeout=20)
     assert process.returncode == 2

@@ -95,6 +95,7 @@ async def test_an_outage_is_logged_once_and_its_end_too(
     browser: Browser, backend: FaultyBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser.end_session()
+    caplog.set_level(logging.INFO, "aiohttp_persistent_session")
     for _ in range(2):
         caplog.clear()
         backend.break_down()
@@ -103,7 +104,7 @@ async def test_an_outage_is_logged_once_and_its_end_too(
         assert [(record.levelno, record.name) for record in caplog.records] == [
             (logging.WARNING, "aiohttp_persistent_session")
         ]
-        assert "DriverError" in caplog.text
+        assert "DriverError: connection refused" in caplog.text
         backend.heal()
         await browser.get()
         assert "answers again" in caplog.text
@@ -119,7 +120,7 @@ async def test_remember_and_forget_tell_the_handler(
     outage()
     reply = await browser.post(path, data={"user": "alice"})
     assert reply.status == 500
-    errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    errors = [record.exc_info[1] for record in caplog.records if record.exc_info and record.name == "aiohttp.server"]
     assert isinstance(errors[0], BackendError)
     assert errors[0].__cause__ is not None
 
@@ -343,6 +344,18 @@ async def test_a_session_storage_that_is_down_spends_no_token(
     assert (await browser.get("/me")).status == 500
     storage.down = False
     assert (await browser.get()).token == token
+
+
+async def test_a_backend_that_returns_no_record_is_told_of(
+    browser: Browser, backend: FaultyBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def a_dict(_: str) -> object:
+        return {"id": "x"}
+
+    browser.end_session()
+    backend.inner.get = a_dict
+    assert (await browser.get()).user is None
+    assert "get must return a Record or None, not dict" in caplog.text
 
 
 async def test_start_up_fails_with_the_store_and_closes_it(clock: Clock) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp_session
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 import aiohttp_persistent_session
+from aiohttp_persistent_session.testing import BackendContract
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -46,9 +49,6 @@ async def test_the_whole_app_runs_as_printed() -> None:
 
 @pytest.mark.parametrize("number", range(1, len(EXAMPLES)))
 async def test_each_other_example_runs_in_the_context_that_it_names(number: int) -> None:
-    async def yielding(app: web.Application) -> Any:
-        yield
-
     namespace: dict[str, Any] = {
         name: getattr(aiohttp_persistent_session, name) for name in aiohttp_persistent_session.__all__
     }
@@ -56,8 +56,12 @@ async def test_each_other_example_runs_in_the_context_that_it_names(number: int)
         "web": web,
         "app": web.Application(),
         "backend": aiohttp_persistent_session.MemoryBackend(),
-        "open_and_close": lambda manager: yielding,
-        "aiohttp_session": __import__("aiohttp_session"),
+        "aiohttp_session": aiohttp_session,
+        "timedelta": timedelta,
+        "AsyncIterator": AsyncIterator,
+        "BackendContract": BackendContract,
+        "MyBackend": aiohttp_persistent_session.MemoryBackend,
+        "pytest": pytest,
     }
     exec(EXAMPLES[number], namespace)
 
@@ -84,3 +88,44 @@ def test_the_table_names_every_option_with_its_default() -> None:
 def test_every_function_for_handlers_is_in_the_readme() -> None:
     for name in aiohttp_persistent_session.__all__:
         assert name in README, name
+
+
+def test_the_table_of_functions_has_their_signatures() -> None:
+    rows = re.findall(r"^\| `await (\w+)\(([^)]*)\)`", README, re.MULTILINE)
+    assert len(rows) == 7
+    for name, parameters in rows:
+        signature = inspect.signature(getattr(aiohttp_persistent_session, name))
+        bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+        assert str(inspect.Signature(bare)) == f"({parameters})"
+
+
+async def test_the_logins_of_the_readme_sign_in() -> None:
+    namespace: dict[str, Any] = {
+        name: getattr(aiohttp_persistent_session, name) for name in aiohttp_persistent_session.__all__
+    } | {"web": web, "aiohttp_session": aiohttp_session}
+    exec(EXAMPLES[1], namespace)
+    exec(EXAMPLES[2], namespace)
+
+    class Down(aiohttp_persistent_session.MemoryBackend):
+        async def insert(self, record: aiohttp_persistent_session.Record) -> None:
+            raise ConnectionError
+
+    async def home(request: web.Request) -> web.Response:
+        return web.json_response(dict(await aiohttp_session.get_session(request)))
+
+    async def login(request: web.Request) -> web.Response:
+        (await aiohttp_session.get_session(request))["basket"] = "book"
+        await namespace[request.match_info["how"]](request, "alice")
+        raise web.HTTPFound("/")
+
+    for how in ("login_for_now", "login_whatever_happens"):
+        app = web.Application()
+        aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+        aiohttp_persistent_session.setup(app, backend=Down(), secure=False)
+        app.add_routes([web.get("/", home), web.get("/{how}", login)])
+        async with (
+            TestClient(TestServer(app), cookie_jar=aiohttp.CookieJar(unsafe=True)) as client,
+            client.get(f"/{how}") as response,
+        ):
+            assert (await response.json())["user"] == "alice"
+            assert {cookie.key for cookie in client.session.cookie_jar} == {"AIOHTTP_SESSION"}

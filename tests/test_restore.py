@@ -484,6 +484,21 @@ async def test_validate_runs_at_each_restore_also_of_a_request_that_joins(worker
     assert len(seen) == 2
 
 
+@pytest.mark.parametrize("answer", [None, 1, "yes", [], object()])
+async def test_validate_that_does_not_return_a_bool_ends_nothing(
+    workers: Workers, answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A forgotten ``return True`` must not sign out whoever comes by."""
+    backend = MemoryBackend()
+    browser = Browser(await workers(backend, validate=lambda request, persistent_session: answer))
+    await browser.sign_in()
+    browser.end_session()
+    reply = await browser.get()
+    assert (reply.status, reply.user, reply.cookies) == (200, None, {})
+    assert len(await backend.of_user("alice")) == 1
+    assert "must return a bool" in caplog.text
+
+
 async def test_validate_may_answer_with_an_http_exception(workers: Workers) -> None:
     async def validate(_: web.Request, __: object) -> bool:
         raise web.HTTPFound("/second-factor")
