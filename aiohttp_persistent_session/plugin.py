@@ -15,7 +15,7 @@ from http.cookies import CookieError
 from typing import Any, TypeAlias, cast
 
 import aiohttp_session
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp_session import Session
 
@@ -41,7 +41,10 @@ Validate: TypeAlias = Callable[[web.Request, PersistentSession], Awaitable[bool]
 PERSISTENT_SESSIONS = web.AppKey("PERSISTENT_SESSIONS", PersistentSessionManager)
 
 MARKER = "persistent_session"
-"""The key in the ordinary session under which a persistent session that opened it leaves its id and freshness."""
+"""The key in the session under which a persistent session that opened it leaves its id, and whether it is fresh.
+A text, which every encoder keeps, and a short one: the session's cookie is parsed at every request."""
+
+_FRESH = " fresh"
 
 UNREADABLE = (ValueError, TypeError, AttributeError, CookieError)
 """What storages raise over a session's cookie that is not what they wrote: it counts as none."""
@@ -134,7 +137,7 @@ class _Visit:
     async def begin(self, request: web.Request) -> None:
         """Check a live session, or restore one."""
         wiring = self.wiring
-        cookies = request.headers.getall("Cookie", ())
+        cookies = request.headers.getall(hdrs.COOKIE, ())
         self.cookie_value = self._read_cookie(cookies)
         if self.cookie_value is None:
             session_cookie = request[aiohttp_session.STORAGE_KEY].cookie_name
@@ -239,7 +242,7 @@ class _Visit:
         return accepted
 
     def _content(self, record: Record, *, fresh: bool) -> dict[str, Any]:
-        return {self.wiring.session_key: record.user, MARKER: [record.id, fresh]}
+        return {self.wiring.session_key: record.user, MARKER: record.id + _FRESH * fresh}
 
     # For the handler
 
@@ -249,7 +252,7 @@ class _Visit:
         A selector alone is enough to end its persistent session: only cookies carry it, and presenting it with a
         wrong secret would end it too.
         """
-        values = self.wiring.cookie.read(request.headers.getall("Cookie", ()))
+        values = self.wiring.cookie.read(request.headers.getall(hdrs.COOKIE, ()))
         ids = {token.id for token in map(Token.parse, values) if token is not None}
         return ids if self.id is None else ids | {self.id}
 
@@ -652,7 +655,7 @@ async def is_fresh(request: web.Request) -> bool:
     if session.get(visit.wiring.session_key) is None:
         return False
     id = _opened_by(session)
-    return id is None or (id != "" and session[MARKER][1] is True)
+    return id is None or session[MARKER] == id + _FRESH
 
 
 async def _signed_in_user(request: web.Request) -> UserId | None:
@@ -682,11 +685,7 @@ async def load_session(request: web.Request) -> Session:
     """Return the request's session; an empty one where its cookie does not parse, which else would end in a 500."""
     try:
         return await aiohttp_session.get_session(request)
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-    ):  # of the decoder, over a value that is not what it wrote
+    except UNREADABLE:
         return await aiohttp_session.new_session(request)
 
 
@@ -698,9 +697,7 @@ def _opened_by(session: Session) -> str | None:
     mark = session.get(MARKER)
     if mark is None:
         return None
-    if isinstance(mark, list | tuple) and len(mark) == 2 and isinstance(mark[0], str):
-        return mark[0]
-    return ""
+    return mark.removesuffix(_FRESH) if isinstance(mark, str) else ""
 
 
 def _unchanged(content: dict[str, Any], max_age: int | None) -> Session:

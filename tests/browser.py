@@ -197,7 +197,7 @@ async def me(request: web.Request) -> web.Response:
     return web.json_response(
         {
             "user": session.get("user"),
-            "id": persistent_session and persistent_session[0],
+            "id": persistent_session and persistent_session.split()[0],
             "fresh": await is_fresh(request),
             "cart": session.get("cart"),
         }

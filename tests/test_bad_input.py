@@ -318,7 +318,19 @@ async def test_ids_from_urls_reach_the_store_only_if_they_could_be_ids(
 
 @pytest.mark.parametrize(
     "marker",
-    ['"text"', "[]", "{}", '{"id": 1}', '["short", true]', "[1, true]", '["AAAAAAAAAAAAAAAAAAAAAA"]', "1", "true"],
+    [
+        '"text"',
+        "[]",
+        "{}",
+        '{"id": 1}',
+        '["short", true]',
+        "[1, true]",
+        '["AAAAAAAAAAAAAAAAAAAAAA"]',
+        "1",
+        "true",
+        '" fresh"',
+        '""',
+    ],
 )
 async def test_a_marker_in_the_session_that_cannot_be_read_ends_it(
     browser: Browser, backend: FaultyBackend, marker: str

@@ -232,6 +232,25 @@ async def test_symfony_18384_nor_does_one_whose_session_expired_meanwhile(worker
     assert (await pending).token is None
 
 
+async def test_symfony_18384_nor_one_whose_persistent_session_has_ended(workers: Workers, clock: Clock) -> None:
+    gate, backend = Gate(), MemoryBackend()
+
+    async def slow(_: web.Request) -> web.Response:
+        await gate()
+        return web.Response()
+
+    worker, other = await workers(backend, handlers={"/slow": slow}), await workers(backend)
+    browser = Browser(worker)
+    await browser.sign_in()
+    pending = asyncio.create_task(browser.send("GET", "/slow"))
+    await gate.reached.wait()
+    clock.advance(2)
+    await other.manager.revoke_all("alice")
+    gate.opened.set()
+    assert (await pending).token is None
+    assert (await browser.get()).user is None
+
+
 @pytest.mark.parametrize("first", ["exchanged", "joined"])
 @pytest.mark.parametrize("rotated_on", ["the same worker", "another worker"])
 async def test_symfony_40971_a_slow_restore_does_not_put_its_token_over_a_newer_one(

@@ -217,27 +217,6 @@ async def test_a_session_that_spells_the_users_id_otherwise_is_still_the_users(w
     assert (await browser.get()).user is None
 
 
-class TupleStorage(aiohttp_session.SimpleCookieStorage):
-    """A decoder that knows no lists, as one of MessagePack may be."""
-
-    async def load_session(self, request: web.Request) -> aiohttp_session.Session:
-        session = await super().load_session(request)
-        data = {key: tuple(value) if isinstance(value, list) else value for key, value in session.items()}
-        return aiohttp_session.Session(None, data={"session": data}, new=False)
-
-
-async def test_a_decoder_that_yields_tuples_is_understood(workers: Workers) -> None:
-    worker = await workers(MemoryBackend(), storage=TupleStorage())
-    browser = Browser(worker)
-    await browser.sign_in()
-    browser.end_session()
-    await browser.get()
-    reply = await browser.get()
-    assert (reply.user, reply.json["fresh"], reply.token) == ("alice", False, browser.token)
-    await worker.manager.revoke_all("alice")
-    assert (await browser.get()).user is None
-
-
 def sighting(revision: float, asked: int) -> Sighting:
     return Sighting("id", "alice", b"", revision, asked, 0.0, 0.0, 0.0)
 
