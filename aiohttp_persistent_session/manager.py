@@ -195,7 +195,7 @@ class PersistentSessionManager:
             BackendError: the store failed.
         """
         record = await self._store.get(id) if is_id(id) else None
-        if record is None or self.clock() >= record.expires_at:
+        if record is None or self._now() >= record.expires_at:
             return None
         return show(record, current=current)
 
@@ -227,7 +227,7 @@ class PersistentSessionManager:
             BackendError: the store failed.
         """
         purged = 0
-        while batch := await self._store.purge(self.clock()):
+        while batch := await self._store.purge(self._now()):
             purged += batch
         return purged
 
@@ -249,7 +249,7 @@ class PersistentSessionManager:
             BackendError: the store failed; nobody is remembered.
         """
         token = Token.generate()
-        now = self.clock()
+        now = self._now()
         record = Record(
             id=token.id,
             user=user_id(user),
@@ -314,14 +314,14 @@ class PersistentSessionManager:
             return Restoration(None)
 
     async def _restore(self, token: Token, client: Client, accept: Accept, request: web.Request | None) -> Restoration:
-        asked, started = self._sightings.ask(), self.clock()
+        asked, started = self._sightings.ask(), self._now()
         record = await self._store.get(token.id)
-        outcome = judge(record, token.secret, self.clock(), self.policy)
+        outcome = judge(record, token.secret, self._now(), self.policy)
         if record is not None and outcome in _ACCEPTED:
             if not await accept(show(record, current=True)):
                 await self._end(record, self.on_revoke, request)
                 return Restoration(None)
-            if self.clock() - started > SLOW_ACCEPT:
+            if self._now() - started > SLOW_ACCEPT:
                 asked, record = self._sightings.ask(), await self._store.get(token.id)
             outcome, record = await self._exchange_or_join(record, token, client)
         if record is not None and outcome is Outcome.REUSE:
@@ -347,7 +347,7 @@ class PersistentSessionManager:
         """
         salt, deadline = new_salt(), self._store.deadline()
         for _ in range(_SWAP_ATTEMPTS):
-            now = self.clock()
+            now = self._now()
             if record is not None and was_exchanged_with(record, salt):
                 # The swap that seemed lost was applied: only its answer was lost, or a driver repeated it.
                 return Outcome.CURRENT, record
@@ -391,7 +391,7 @@ class PersistentSessionManager:
             for _ in range(_SWAP_ATTEMPTS):
                 asked = self._sightings.ask()
                 record = await self._store.get(id) if is_id(id) else None
-                now = self.clock()
+                now = self._now()
                 if record is None or now >= record.expires_at:
                     return self._sightings.keep_nothing(id, asked)
                 sighting = self._sight(record, asked)
@@ -413,15 +413,19 @@ class PersistentSessionManager:
             record = await self._store.get(token.id)
         except BackendError:
             return None
-        if record is None or self.clock() >= record.expires_at:
+        if record is None or self._now() >= record.expires_at:
             self._sightings.keep_nothing(token.id, asked)
             return False
         return compare_digest(self._sight(record, asked).digest, digest(token.secret))
 
     # Inside
 
+    def _now(self) -> float:
+        # In whole milliseconds, which every store keeps.
+        return round(self.clock(), 3)
+
     def _sight(self, record: Record, asked: int) -> Sighting:
-        now, ends_at = self.clock(), self.policy.ends_at(record.created_at)
+        now, ends_at = self._now(), self.policy.ends_at(record.created_at)
         # Counted from the last write, or the cookie would be renewed beyond the record.
         fresh_until = min(record.seen_at, now) + self.policy.check_interval
         return self._sightings.keep(
@@ -439,7 +443,7 @@ class PersistentSessionManager:
 
     async def _records_of(self, user: UserId) -> list[Record]:
         user = user_id(user)
-        now = self.clock()
+        now = self._now()
         records = [
             record
             for record in await self._store.of_user(user)

@@ -1,7 +1,7 @@
 """What is stored of a persistent session, what is shown of it, and the rules that decide over a token.
 
 The rules are pure functions of a record, a secret and a time: they read no clock, no store and no request. All times
-are seconds since the epoch (UTC), all durations are seconds.
+are seconds since the epoch (UTC), in whole milliseconds; all durations are seconds.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Policy:
 
         The record outlives the cookie by the longest time for which cookies are renewed without its being written.
         """
-        return min(now + self.max_age + self.write_interval, self.ends_at(created_at))
+        return round(min(now + self.max_age + self.write_interval, self.ends_at(created_at)), 3)
 
     def cookie_max_age(self, ends_at: float, now: float) -> int:
         """Return the Max-Age, in whole seconds, of a cookie sent now whose persistent session ends at ``ends_at``."""

@@ -68,7 +68,7 @@ def make_record(**changes: Any) -> Record:
     Args:
         changes: fields of :class:`.record.Record` to set.
     """
-    now = time.time()
+    now = round(time.time(), 3)
     token = Token.generate()
     defaults: dict[str, Any] = {
         "id": token.id,
@@ -150,10 +150,10 @@ class BackendContract:
     async def test_a_record_comes_back_equal_to_what_was_stored(self, backend: Backend) -> None:
         """Every field, with fractions of seconds, odd text and a full list of spent secrets in its order."""
         secret = secrets.token_bytes(SECRET_BYTES)
-        policy, now = Policy(), time.time() + 0.123456
+        policy, now = Policy(), round(time.time() + 0.123, 3)
         record = make_record(
             digest=digest(secret),
-            spent=tuple(Spent(secrets.token_bytes(32), new_salt(), now - i / 7) for i in range(15)),
+            spent=tuple(Spent(secrets.token_bytes(32), new_salt(), round(now - i / 7, 3)) for i in range(15)),
             created_at=now,
             user_agent="Mozilla/5.0 (\U0001f36a; 'odd\") \\ " + "x" * 200,
             address="2001:db8::1",
@@ -164,7 +164,7 @@ class BackendContract:
         exchanged = exchange(record, secret, new_salt(), now, policy, Client("new", "192.0.2.7"))
         assert await backend.replace(exchanged) is True
         assert await backend.get(record.id) == exchanged
-        touched = touch(exchanged, now + 1.5, policy, Client())
+        touched = touch(exchanged, round(now + 1.5, 3), policy, Client())
         assert await backend.replace(touched) is True
         assert await backend.get(record.id) == touched
         assert await backend.of_user(record.user) == [touched]
@@ -244,16 +244,16 @@ class BackendContract:
 
     async def test_a_record_is_there_until_it_expires(self, backend: Backend) -> None:
         """A store may drop a record at its expiry, never before; a renewed one stays for its new time."""
-        record = make_record(expires_at=time.time() + 5)
+        record = make_record(expires_at=round(time.time() + 5, 3))
         await backend.insert(record)
-        renewed = replace(record, revision=1, expires_at=time.time() + 3600)
+        renewed = replace(record, revision=1, expires_at=round(time.time() + 3600, 3))
         assert await backend.replace(renewed)
         await backend.purge(time.time() + 60)
         assert await backend.get(record.id) == renewed
 
     async def test_purge_drops_what_has_expired_and_nothing_else(self, backend: Backend) -> None:
         """Expired is whatever expires at ``now`` or before; it leaves its user's list too."""
-        now = time.time() - 1_000_000  # records of concurrent tests expire long after this
+        now = round(time.time() - 1_000_000, 3)  # records of concurrent tests expire long after this
         user = secrets.token_hex(8)
         before = make_record(user=user, expires_at=now - 1)
         at = make_record(user=user, expires_at=now)

@@ -14,7 +14,7 @@ from .faults import FaultyBackend
 @pytest.fixture
 def clock() -> Clock:
     # aiohttp-session reads the system's clock: both begin together.
-    return Clock(time.time())
+    return Clock(round(time.time(), 3))
 
 
 @pytest.fixture

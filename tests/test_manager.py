@@ -142,7 +142,7 @@ async def test_signals_tell_what_happened_and_in_which_request(workers: Workers,
     (name, session, request) = told[0]
     assert name == "restore"
     assert (session.user, session.user_agent) == ("alice", "Laptop/1.1")
-    assert session.seen_at == datetime.fromtimestamp(clock.now, UTC)
+    assert session.seen_at == datetime.fromtimestamp(round(clock.now, 3), UTC)
     assert request is not None
     assert request.path == "/me"
     await worker.manager.revoke(session.id)

@@ -1,5 +1,7 @@
 """The interface of a store. It is small because the rules live above it, in :mod:`aiohttp_persistent_session.record`.
 
+Times in a record are in whole milliseconds, so that a store may keep them as dates.
+
 A backend keeps :class:`~aiohttp_persistent_session.record.Record` objects by their id and gives them back equal to what
 was stored. It never reads a clock: times come with the records and with the calls. What a store expires by itself is
 garbage collection, nothing that a rule depends on.
@@ -9,9 +11,11 @@ Whoever writes one runs :class:`aiohttp_persistent_session.testing.BackendContra
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from base64 import b64decode, b64encode
 
-from ..record import Record, UserId
+from ..record import Record, Spent, UserId
 
 
 class BackendError(Exception):
@@ -83,3 +87,36 @@ class Backend(ABC):
         One call may stop at a number that it can delete in a moment: it is called again until it returns 0. A no-op
         that returns 0 where the store expires records by itself.
         """
+
+
+# For stores that keep text
+
+
+def user_to_text(user: UserId) -> str:
+    """Return a text from which the user's id comes back with its type: ``i:1`` or ``s:1``, whatever its size."""
+    return f"i:{user}" if isinstance(user, int) else f"s:{user}"
+
+
+def user_from_text(text: str) -> UserId:
+    """Return the user's id that :func:`user_to_text` wrote."""
+    return int(text[2:]) if text.startswith("i:") else text[2:]
+
+
+def spent_to_text(spent: tuple[Spent, ...]) -> str:
+    """Return JSON: a list of ``[digest, salt, at]`` with base64 for the bytes."""
+    return json.dumps([[encode(entry.digest), encode(entry.salt), entry.at] for entry in spent], separators=(",", ":"))
+
+
+def spent_from_text(text: str) -> tuple[Spent, ...]:
+    """Return the entries that :func:`spent_to_text` wrote."""
+    return tuple(Spent(decode(digest), decode(salt), at) for digest, salt, at in json.loads(text))
+
+
+def encode(raw: bytes) -> str:
+    """Return base64."""
+    return b64encode(raw).decode("ascii")
+
+
+def decode(text: str) -> bytes:
+    """Return the bytes of base64."""
+    return b64decode(text)
