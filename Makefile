@@ -17,7 +17,7 @@ help:
 $(VENV)/.demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_ENV) $(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(PIP_ENV) $(BIN)/pip install --quiet --editable . --group demo
+	$(PIP_ENV) $(BIN)/pip install --quiet --editable '.[sql]' --group demo
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo

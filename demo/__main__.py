@@ -7,16 +7,35 @@ import errno
 import sys
 
 from aiohttp import web
+from platformdirs import user_cache_path
 
-from aiohttp_persistent_session import Backend, MemoryBackend
+import aiohttp_persistent_session
+from aiohttp_persistent_session import Backend, BackendError, MemoryBackend
 
 from .app import create_app
 
+BACKENDS = {"sqlite": "SQLBackend", "postgresql": "SQLBackend", "redis": "RedisBackend", "mongodb": "MongoBackend"}
 
-def open_backend(name: str) -> Backend:
-    if name == "memory":
-        return MemoryBackend()
-    raise argparse.ArgumentTypeError(f"{name!r} is not a backend of this demo: choose memory")
+
+def open_backend(url: str) -> Backend:
+    """Return the backend that a URL names, or "memory"."""
+    scheme = url.partition(":")[0].partition("+")[0]
+    name = BACKENDS.get({"rediss": "redis", "unix": "redis"}.get(scheme, scheme))
+    try:
+        if url == "memory":
+            return MemoryBackend()
+        if name is None:
+            raise ValueError(f"{url!r} is none of memory, sqlite:///..., postgresql://..., redis://..., mongodb://...")
+        backend: Backend = getattr(aiohttp_persistent_session, name)(url)
+    except (ImportError, TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return backend
+
+
+def default_backend() -> str:
+    """Return the URL of a SQLite file that outlives the demo: who is signed in stays so when it is started again."""
+    folder = user_cache_path("aiohttp_persistent_session_demo", ensure_exists=True)
+    return f"sqlite:///{folder / 'demo.db'}"
 
 
 def port(text: str) -> int:
@@ -32,7 +51,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--secure", action="store_true", help="set Secure cookies: behind a proxy that speaks https, or on localhost"
     )
-    parser.add_argument("--backend", type=open_backend, default="memory", help="where records are kept: memory")
+    parser.add_argument(
+        "--backend",
+        type=open_backend,
+        default=default_backend(),
+        metavar="URL",
+        help="where records are kept: memory, sqlite:///demo.db, postgresql://..., redis://... or mongodb://... "
+        "(default: a SQLite file in the user's cache folder)",
+    )
     parser.add_argument(
         "--grace-period",
         type=float,
@@ -56,6 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         web.run_app(app, host=options.host, port=options.port, print=announce, shutdown_timeout=1)
+    except BackendError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         reason = "is in use: choose another with --port" if error.errno == errno.EADDRINUSE else error.strerror
         print(f"demo: {options.host}:{options.port} {reason}", file=sys.stderr)

@@ -298,7 +298,8 @@ class Workers:
         return worker
 
     async def stop(self) -> None:
-        for worker in self._running:
+        while self._running:
+            worker = self._running.pop()
             await worker.http.close()
             await worker.server.close()
 

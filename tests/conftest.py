@@ -5,10 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aiohttp_persistent_session import MemoryBackend
-
 from .browser import Browser, Clock, Worker, Workers
 from .faults import FaultyBackend
+from .stores import STORES, Store, make_store, mongodb_url, postgresql_url, redis_url  # noqa: F401 -- fixtures
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "store" in metafunc.fixturenames and getattr(metafunc.module, "EVERY_STORE", False):
+        metafunc.parametrize("store", STORES, indirect=True)
 
 
 @pytest.fixture
@@ -25,8 +29,19 @@ async def workers(clock: Clock) -> AsyncIterator[Workers]:
 
 
 @pytest.fixture
-def backend() -> FaultyBackend:
-    return FaultyBackend(MemoryBackend())
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    store = make_store(getattr(request, "param", "memory"), request)
+    yield store
+    await store.clean()
+
+
+@pytest.fixture
+async def backend(store: Store, workers: Workers) -> AsyncIterator[FaultyBackend]:
+    inner = await store.backend()
+    await inner.open()
+    yield FaultyBackend(inner)
+    await workers.stop()
+    await inner.close()
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ class FaultyBackend(Backend):
 
     async def close(self) -> None:
         self.closed += 1
-        await self.inner.close()
+        # Several workers may share this one: each opens and closes it, and the last one closes what is within.
+        if self.closed >= self.opened:
+            await self.inner.close()
 
     async def insert(self, record: Record) -> None:
         await self._run("insert", lambda: self.inner.insert(record))

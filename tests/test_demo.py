@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -235,11 +238,12 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, cache: Path | None = None) -> subprocess.Popen[str]:
+    where = {"XDG_CACHE_HOME": str(cache)} if cache else {"XDG_CACHE_HOME": tempfile.mkdtemp()}
     return subprocess.Popen(
         [sys.executable, "-m", "demo", *arguments],
         cwd=Path(__file__).parent.parent,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1"} | where,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -259,6 +263,56 @@ def test_the_command_serves_until_ctrl_c_and_stops_cleanly() -> None:
     assert (process.returncode, out, error) == (0, "", "")
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "redis", "mongodb"])
+def test_the_demo_runs_on_every_store(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = f"sqlite:///{tmp_path / 'demo.db'}" if scheme == "sqlite" else request.getfixturevalue(f"{scheme}_url")
+    port = free_port()
+    process = start("--port", str(port), "--backend", url)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("The demo is on")
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, out, error) == (0, "", "")
+
+
+def test_a_store_that_is_down_is_an_error_of_one_line() -> None:
+    process = start("--port", str(free_port()), "--backend", "redis://127.0.0.1:1")
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert error.splitlines()[-1].startswith("demo: ")
+
+
+def test_stopping_and_starting_the_demo_keeps_the_visitor_signed_in(tmp_path: Path) -> None:
+    """By default its records are in a file in the user's cache folder; its ordinary sessions end with the process."""
+    token = session = ""
+    for number in range(2):
+        port = free_port()
+        process = start("--port", str(port), cache=tmp_path)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("The demo is on")
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            if number == 0:
+                form = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+                connection.request("POST", "/login", "name=alice&password=demo&keep=on", form)
+                answer = connection.getresponse()
+                cookies = dict(field.split(";")[0].split("=", 1) for field in answer.msg.get_all("Set-Cookie"))
+                token, session = cookies[TOKEN], cookies[SESSION]
+            else:
+                connection.request("GET", "/whoami", headers={"Cookie": f"{TOKEN}={token}; {SESSION}={session}"})
+                assert json.loads(connection.getresponse().read()) == {"user": "alice"}
+            connection.close()
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=20)
+            assert process.returncode == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in error
+
+
 def test_a_busy_port_is_an_error_of_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -271,7 +325,14 @@ def test_a_busy_port_is_an_error_of_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--backend", "nonsense"], ["--grace-period", "-1"], ["--port", "many"], ["--port", "99999"]]
+    "arguments",
+    [
+        ["--backend", "nonsense"],
+        ["--backend", "redis:nonsense"],
+        ["--grace-period", "-1"],
+        ["--port", "many"],
+        ["--port", "99999"],
+    ],
 )
 def test_a_wrong_option_is_told_and_no_traceback_shown(arguments: list[str]) -> None:
     _, error = (process := start(*arguments)).communicate(timeout=20)

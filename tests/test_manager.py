@@ -19,6 +19,9 @@ from aiohttp_persistent_session.testing import make_record
 
 from .browser import DAY, Browser, Clock, Worker, Workers
 from .faults import FaultyBackend
+from .stores import Store
+
+EVERY_STORE = True
 
 
 async def test_an_administrator_lists_and_ends_sessions_without_a_request(
@@ -51,8 +54,8 @@ async def test_the_manager_is_found_in_the_application(worker: Worker) -> None:
     assert worker.app[PERSISTENT_SESSIONS] is worker.manager
 
 
-async def test_max_sessions_the_least_recently_seen_gives_way(workers: Workers, clock: Clock) -> None:
-    worker = await workers(MemoryBackend(), max_sessions=2)
+async def test_max_sessions_the_least_recently_seen_gives_way(workers: Workers, clock: Clock, store: Store) -> None:
+    worker = await workers(await store.backend(), max_sessions=2)
     first, second, third = (Browser(worker) for _ in range(3))
     await first.sign_in()
     clock.advance(100)
@@ -66,8 +69,8 @@ async def test_max_sessions_the_least_recently_seen_gives_way(workers: Workers, 
     assert (await third.get()).user == "alice"
 
 
-async def test_max_sessions_counts_one_user_and_not_what_the_browser_replaced(workers: Workers) -> None:
-    worker = await workers(MemoryBackend(), max_sessions=2)
+async def test_max_sessions_counts_one_user_and_not_what_the_browser_replaced(workers: Workers, store: Store) -> None:
+    worker = await workers(await store.backend(), max_sessions=2)
     alice, other, bob = (Browser(worker) for _ in range(3))
     await alice.sign_in("alice")
     await bob.sign_in("bob")
@@ -99,8 +102,8 @@ async def test_sign_ins_at_once_do_not_end_each_other(
     assert sum([(await browser.get()).user == "alice" for browser in browsers]) == limit
 
 
-async def test_a_sign_in_in_the_same_browser_counts_once(workers: Workers) -> None:
-    worker = await workers(MemoryBackend(), max_sessions=1)
+async def test_a_sign_in_in_the_same_browser_counts_once(workers: Workers, store: Store) -> None:
+    worker = await workers(await store.backend(), max_sessions=1)
     browser = Browser(worker)
     for _ in range(3):
         await browser.sign_in()
@@ -117,7 +120,7 @@ async def test_remember_that_cannot_make_room_remembers_nobody(workers: Workers,
     assert len(await backend.of_user("alice")) == 1
 
 
-async def test_signals_tell_what_happened_and_in_which_request(workers: Workers, clock: Clock) -> None:
+async def test_signals_tell_what_happened_and_in_which_request(workers: Workers, clock: Clock, store: Store) -> None:
     told: list[tuple[str, PersistentSession, web.Request | None]] = []
 
     def prepare(app: web.Application) -> None:
@@ -133,7 +136,7 @@ async def test_signals_tell_what_happened_and_in_which_request(workers: Workers,
         async def revoked(session: PersistentSession, request: web.Request | None) -> None:
             told.append(("revoke", session, request))
 
-    worker = await workers(MemoryBackend(), prepare=prepare)
+    worker = await workers(await store.backend(), prepare=prepare)
     browser = Browser(worker, user_agent="Laptop/1.0")
     await browser.sign_in()
     browser.end_session()
@@ -151,7 +154,7 @@ async def test_signals_tell_what_happened_and_in_which_request(workers: Workers,
 
 
 async def test_a_receiver_that_fails_or_is_slow_costs_nobody_the_token(
-    workers: Workers, caplog: pytest.LogCaptureFixture
+    workers: Workers, caplog: pytest.LogCaptureFixture, store: Store
 ) -> None:
     """The token is spent by then: an audit log that is down must not lose its successor."""
 
@@ -166,7 +169,7 @@ async def test_a_receiver_that_fails_or_is_slow_costs_nobody_the_token(
 
         app[PERSISTENT_SESSIONS].on_restore.extend([failing, slow])
 
-    worker = await workers(MemoryBackend(), prepare=prepare, timeout=0.05)
+    worker = await workers(await store.backend(), prepare=prepare, timeout=0.05)
     browser = Browser(worker)
     await browser.sign_in()
     browser.end_session()
@@ -183,7 +186,7 @@ async def test_receivers_cannot_be_added_once_the_application_runs(worker: Worke
         worker.manager.on_reuse.append(receiver)
 
 
-async def test_on_reuse_can_do_more_than_end_that_one(workers: Workers, clock: Clock) -> None:
+async def test_on_reuse_can_do_more_than_end_that_one(workers: Workers, clock: Clock, store: Store) -> None:
     """As Spring does, for those who want it: all of the user's logins go."""
 
     def prepare(app: web.Application) -> None:
@@ -195,7 +198,7 @@ async def test_on_reuse_can_do_more_than_end_that_one(workers: Workers, clock: C
         async def end_all(session: PersistentSession, _: web.Request | None) -> None:
             await manager.revoke_all(session.user)
 
-    backend = MemoryBackend()
+    backend = await store.backend()
     worker = await workers(backend, prepare=prepare)
     one, other = Browser(worker), Browser(worker)
     await one.sign_in()
@@ -210,10 +213,11 @@ async def test_on_reuse_can_do_more_than_end_that_one(workers: Workers, clock: C
 
 
 async def test_the_purge_runs_at_start_and_again_and_stops_with_the_application(
-    backend: FaultyBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aiohttp_persistent_session import manager as module
 
+    backend = FaultyBackend(MemoryBackend())
     monkeypatch.setattr(module, "PURGE_INTERVAL", 0.001)
     await backend.insert(make_record(expires_at=clock.now - 1))
     ran_again = asyncio.Event()

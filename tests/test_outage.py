@@ -13,6 +13,8 @@ from aiohttp_persistent_session import BackendError, MemoryBackend, forget
 from .browser import SESSION, TOKEN, Browser, Clock, Worker, Workers
 from .faults import DriverError, FaultyBackend
 
+EVERY_STORE = True
+
 
 @pytest.fixture
 async def browser(workers: Workers, backend: FaultyBackend) -> Browser:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from aiohttp_persistent_session import BackendError, MemoryBackend, forget, remember
+from aiohttp_persistent_session import BackendError, forget, remember
 from aiohttp_persistent_session.tokens import Token
 
 from .browser import DAY, SESSION, TOKEN, Browser, Clock, Worker, Workers, raw_request
 from .faults import FaultyBackend
+from .stores import Store
+
+EVERY_STORE = True
 
 
 async def test_restoring_opens_a_session_and_sets_a_new_token(worker: Worker, browser: Browser) -> None:
@@ -69,8 +72,8 @@ async def test_a_spent_token_joins_then_is_late_then_is_reuse(
     assert (await browser.get()).user == (None if revoked else "alice")
 
 
-async def test_without_a_grace_period_every_spent_token_is_refused(workers: Workers) -> None:
-    browser = Browser(await workers(MemoryBackend(), grace_period=0))
+async def test_without_a_grace_period_every_spent_token_is_refused(workers: Workers, store: Store) -> None:
+    browser = Browser(await workers(await store.backend(), grace_period=0))
     await browser.sign_in()
     other = browser.clone()
     other.end_session()
@@ -79,8 +82,8 @@ async def test_without_a_grace_period_every_spent_token_is_refused(workers: Work
     assert (await other.get()).user is None
 
 
-async def test_a_grace_period_longer_than_a_minute_is_kept_to(workers: Workers, clock: Clock) -> None:
-    browser = Browser(await workers(MemoryBackend(), grace_period=120))
+async def test_a_grace_period_longer_than_a_minute_is_kept_to(workers: Workers, clock: Clock, store: Store) -> None:
+    browser = Browser(await workers(await store.backend(), grace_period=120))
     await browser.sign_in()
     other = browser.clone()
     other.end_session()
@@ -194,7 +197,7 @@ async def test_forget_without_anything_to_forget_does_no_harm(backend: FaultyBac
     assert set(backend.calls) <= {"open", "purge"}
 
 
-async def test_the_last_of_remember_and_forget_in_one_request_counts(workers: Workers) -> None:
+async def test_the_last_of_remember_and_forget_in_one_request_counts(workers: Workers, store: Store) -> None:
     async def in_and_out(request: web.Request) -> web.Response:
         await remember(request, "alice")
         await forget(request)
@@ -205,7 +208,7 @@ async def test_the_last_of_remember_and_forget_in_one_request_counts(workers: Wo
         await remember(request, "alice")
         return web.Response()
 
-    backend = MemoryBackend()
+    backend = await store.backend()
     worker = await workers(backend, handlers={"/in-and-out": in_and_out, "/out-and-in": out_and_in})
     browser = Browser(worker)
     assert (await browser.get("/in-and-out")).token == ""
@@ -295,12 +298,12 @@ async def test_the_same_users_session_is_carried_over(browser: Browser) -> None:
     assert (await browser.get()).json["cart"] == "book"
 
 
-async def test_int_and_str_users_are_kept_apart_and_keep_their_type(workers: Workers) -> None:
+async def test_int_and_str_users_are_kept_apart_and_keep_their_type(workers: Workers, store: Store) -> None:
     async def login_as_text(request: web.Request) -> web.Response:
         await remember(request, "1")
         return web.Response()
 
-    worker = await workers(MemoryBackend(), handlers={"/text": login_as_text})
+    worker = await workers(await store.backend(), handlers={"/text": login_as_text})
     number, text = Browser(worker), Browser(worker)
     await number.sign_in("1")
     await text.get("/text")
@@ -311,7 +314,9 @@ async def test_int_and_str_users_are_kept_apart_and_keep_their_type(workers: Wor
         assert (current, listed_user) == (True, user)
 
 
-async def test_remember_after_the_response_was_prepared_is_an_error_and_stores_nothing(workers: Workers) -> None:
+async def test_remember_after_the_response_was_prepared_is_an_error_and_stores_nothing(
+    workers: Workers, store: Store
+) -> None:
     errors: list[BaseException] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -323,19 +328,19 @@ async def test_remember_after_the_response_was_prepared_is_an_error_and_stores_n
             errors.append(error)
         return response
 
-    backend = MemoryBackend()
+    backend = await store.backend()
     reply = await Browser(await workers(backend, handlers={"/late": handler})).get("/late")
     assert reply.cookies == {}
     assert "before the response is prepared" in str(errors[0])
     assert await backend.of_user("alice") == []
 
 
-async def test_a_handler_that_dies_after_remember_remembers_nobody(workers: Workers) -> None:
+async def test_a_handler_that_dies_after_remember_remembers_nobody(workers: Workers, store: Store) -> None:
     async def handler(request: web.Request) -> web.Response:
         await remember(request, "alice")
         raise ZeroDivisionError
 
-    backend = MemoryBackend()
+    backend = await store.backend()
     worker = await workers(backend, handlers={"/die": handler})
     reply = await Browser(worker).get("/die")
     assert reply.status == 500
@@ -343,11 +348,11 @@ async def test_a_handler_that_dies_after_remember_remembers_nobody(workers: Work
     assert await backend.of_user("alice") == []
 
 
-async def test_a_handler_that_dies_after_rotation_still_sends_the_new_token(workers: Workers) -> None:
+async def test_a_handler_that_dies_after_rotation_still_sends_the_new_token(workers: Workers, store: Store) -> None:
     async def handler(_: web.Request) -> web.Response:
         raise ZeroDivisionError
 
-    browser = Browser(await workers(MemoryBackend(), handlers={"/die": handler}))
+    browser = Browser(await workers(await store.backend(), handlers={"/die": handler}))
     await browser.sign_in()
     old = browser.token
     browser.end_session()
@@ -358,7 +363,7 @@ async def test_a_handler_that_dies_after_rotation_still_sends_the_new_token(work
     assert (await browser.get()).user == "alice"
 
 
-async def test_a_handler_that_dies_while_streaming_leaves_the_browser_signed_in(workers: Workers) -> None:
+async def test_a_handler_that_dies_while_streaming_leaves_the_browser_signed_in(workers: Workers, store: Store) -> None:
     """The cookie is under way already: to delete the record would sign a browser out that was told it is in."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -368,17 +373,19 @@ async def test_a_handler_that_dies_while_streaming_leaves_the_browser_signed_in(
         await response.write(b"ok")
         raise ZeroDivisionError
 
-    browser = Browser(await workers(MemoryBackend(), handlers={"/die": handler}))
+    browser = Browser(await workers(await store.backend(), handlers={"/die": handler}))
     await browser.get("/die")
     assert (await browser.get()).user == "alice"
 
 
-async def test_a_redirect_or_error_that_the_handler_raises_after_remember_is_its_answer(workers: Workers) -> None:
+async def test_a_redirect_or_error_that_the_handler_raises_after_remember_is_its_answer(
+    workers: Workers, store: Store
+) -> None:
     async def handler(request: web.Request) -> web.Response:
         await remember(request, "alice")
         raise web.HTTPServiceUnavailable
 
-    browser = Browser(await workers(MemoryBackend(), handlers={"/": handler}))
+    browser = Browser(await workers(await store.backend(), handlers={"/": handler}))
     reply = await browser.get("/")
     assert reply.status == 503
     assert (await browser.get()).user == "alice"
@@ -416,14 +423,14 @@ async def test_remember_whose_old_record_cannot_be_deleted_fails_whole(
     assert (await browser.get()).user == "alice"
 
 
-async def test_what_remember_returns_shows_this_browser(workers: Workers, clock: Clock) -> None:
+async def test_what_remember_returns_shows_this_browser(workers: Workers, clock: Clock, store: Store) -> None:
     shown = []
 
     async def handler(request: web.Request) -> web.Response:
         shown.append(await remember(request, 42, data={"device": "Zoë's phone", "n": [1, None]}))
         return web.Response()
 
-    browser = Browser(await workers(MemoryBackend(), handlers={"/": handler}), user_agent="Mozilla/" + "5" * 300)
+    browser = Browser(await workers(await store.backend(), handlers={"/": handler}), user_agent="Mozilla/" + "5" * 300)
     await browser.get("/")
     (session,) = shown
     assert session.user == 42
@@ -445,14 +452,16 @@ async def test_no_session_is_loaded_for_a_visitor_with_neither_cookie(backend: F
     assert (await browser.get("/")).json is False
 
 
-async def test_validate_refuses_deletes_the_record_and_leaves_the_request_anonymous(workers: Workers) -> None:
+async def test_validate_refuses_deletes_the_record_and_leaves_the_request_anonymous(
+    workers: Workers, store: Store
+) -> None:
     seen = []
 
     async def validate(request: web.Request, persistent_session: object) -> bool:
         seen.append((request.path, persistent_session.user, persistent_session.data))
         return False
 
-    backend = MemoryBackend()
+    backend = await store.backend()
     worker = await workers(backend, validate=validate)
     browser = Browser(worker)
     await browser.sign_in()
@@ -467,14 +476,16 @@ async def test_validate_refuses_deletes_the_record_and_leaves_the_request_anonym
 
 
 @pytest.mark.parametrize("grace", [False, True])
-async def test_validate_runs_at_each_restore_also_of_a_request_that_joins(workers: Workers, grace: bool) -> None:
+async def test_validate_runs_at_each_restore_also_of_a_request_that_joins(
+    workers: Workers, grace: bool, store: Store
+) -> None:
     seen = []
 
     def validate(request: web.Request, _: object) -> bool:
         seen.append(request.path)
         return True
 
-    browser = Browser(await workers(MemoryBackend(), validate=validate))
+    browser = Browser(await workers(await store.backend(), validate=validate))
     await browser.sign_in()
     browser.end_session()
     old = browser.clone()
@@ -486,10 +497,10 @@ async def test_validate_runs_at_each_restore_also_of_a_request_that_joins(worker
 
 @pytest.mark.parametrize("answer", [None, 1, "yes", [], object()])
 async def test_validate_that_does_not_return_a_bool_ends_nothing(
-    workers: Workers, answer: object, caplog: pytest.LogCaptureFixture
+    workers: Workers, answer: object, caplog: pytest.LogCaptureFixture, store: Store
 ) -> None:
     """A forgotten ``return True`` must not sign out whoever comes by."""
-    backend = MemoryBackend()
+    backend = await store.backend()
     browser = Browser(await workers(backend, validate=lambda request, persistent_session: answer))
     await browser.sign_in()
     browser.end_session()
@@ -499,11 +510,11 @@ async def test_validate_that_does_not_return_a_bool_ends_nothing(
     assert "must return a bool" in caplog.text
 
 
-async def test_validate_may_answer_with_an_http_exception(workers: Workers) -> None:
+async def test_validate_may_answer_with_an_http_exception(workers: Workers, store: Store) -> None:
     async def validate(_: web.Request, __: object) -> bool:
         raise web.HTTPFound("/second-factor")
 
-    browser = Browser(await workers(MemoryBackend(), validate=validate))
+    browser = Browser(await workers(await store.backend(), validate=validate))
     await browser.sign_in()
     token = browser.token
     browser.end_session()

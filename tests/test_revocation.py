@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from aiohttp_persistent_session import MemoryBackend
-
 from .browser import SESSION, TOKEN, Browser, Clock, Worker, Workers
 from .faults import FaultyBackend
+from .stores import Store
+
+EVERY_STORE = True
 
 
 @pytest.fixture
@@ -47,8 +48,8 @@ async def test_a_revocation_reaches_a_live_session_within_check_interval(
     assert (await here.get()).user == "alice"
 
 
-async def test_with_check_interval_0_a_revocation_reaches_the_next_request(workers: Workers) -> None:
-    backend = MemoryBackend()
+async def test_with_check_interval_0_a_revocation_reaches_the_next_request(workers: Workers, store: Store) -> None:
+    backend = await store.backend()
     here = Browser(await workers(backend, check_interval=0))
     there = Browser(await workers(backend, check_interval=0))
     await here.sign_in()

@@ -7,6 +7,8 @@ import asyncio
 from .browser import TOKEN, Browser, Clock, Workers
 from .faults import FaultyBackend
 
+EVERY_STORE = True
+
 
 async def test_a_live_request_inside_check_interval_costs_none(
     browser: Browser, backend: FaultyBackend, clock: Clock

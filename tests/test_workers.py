@@ -8,22 +8,27 @@ import aiohttp_session
 import pytest
 from aiohttp import web
 
-from aiohttp_persistent_session import MemoryBackend, PersistentSession, current_persistent_session
+from aiohttp_persistent_session import PersistentSession, current_persistent_session
 from aiohttp_persistent_session.record import Record
 from aiohttp_persistent_session.sightings import Sighting, Sightings
 
 from .browser import DAY, SESSION, TOKEN, Browser, Clock, Workers
 from .faults import FaultyBackend, Gate
+from .stores import Store
+
+EVERY_STORE = True
 
 
-async def test_a_browser_whose_responses_are_all_slow_stays_signed_in(workers: Workers, clock: Clock) -> None:
+async def test_a_browser_whose_responses_are_all_slow_stays_signed_in(
+    workers: Workers, clock: Clock, store: Store
+) -> None:
     """A look that confirms a slow response's token does not put off the one that moves the expiry."""
 
     async def long_poll(_: web.Request) -> web.Response:
         clock.advance(2)
         return web.json_response("ok")
 
-    backend = MemoryBackend()
+    backend = await store.backend()
     browser = Browser(await workers(backend, handlers={"/poll": long_poll}, max_age=600))
     await browser.sign_in()
     for _ in range(40):
@@ -34,9 +39,9 @@ async def test_a_browser_whose_responses_are_all_slow_stays_signed_in(workers: W
     assert (await browser.get()).user == "alice"
 
 
-async def test_no_worker_renews_the_cookie_beyond_the_record(workers: Workers, clock: Clock) -> None:
+async def test_no_worker_renews_the_cookie_beyond_the_record(workers: Workers, clock: Clock, store: Store) -> None:
     """Each looks again when the record was last written an interval ago, not when itself last looked."""
-    backend = MemoryBackend()
+    backend = await store.backend()
     one, two = await workers(backend, max_age=600), await workers(backend, max_age=600)
     browser = Browser(one)
     await browser.sign_in()
@@ -48,10 +53,10 @@ async def test_no_worker_renews_the_cookie_beyond_the_record(workers: Workers, c
 
 
 async def test_a_quick_restore_does_not_put_its_token_over_the_one_that_another_worker_gave(
-    workers: Workers, clock: Clock
+    workers: Workers, clock: Clock, store: Store
 ) -> None:
     """A page restores in half a second; what joined it had no session, so that one's next request restored again."""
-    gate, backend = Gate(), MemoryBackend()
+    gate, backend = Gate(), await store.backend()
 
     async def page(_: web.Request) -> web.Response:
         await gate()
@@ -125,8 +130,10 @@ async def test_with_check_interval_0_live_requests_do_not_fight_over_the_record(
     assert record.revision <= 2
 
 
-async def test_a_revocation_while_validate_was_slow_is_not_overlooked_by_a_join(workers: Workers, clock: Clock) -> None:
-    gate, backend, slow = Gate(), MemoryBackend(), False
+async def test_a_revocation_while_validate_was_slow_is_not_overlooked_by_a_join(
+    workers: Workers, clock: Clock, store: Store
+) -> None:
+    gate, backend, slow = Gate(), await store.backend(), False
 
     async def validate(_: web.Request, __: PersistentSession) -> bool:
         if slow:
@@ -176,7 +183,7 @@ async def test_a_sign_in_that_is_cancelled_half_way_leaves_nothing(
 
 
 async def test_another_user_put_into_the_session_is_none_of_the_persistent_sessions(
-    workers: Workers, caplog: pytest.LogCaptureFixture
+    workers: Workers, caplog: pytest.LogCaptureFixture, store: Store
 ) -> None:
     """An application that signs bob in on alice's session must not show him hers, nor keep her signed in."""
 
@@ -188,7 +195,7 @@ async def test_another_user_put_into_the_session_is_none_of_the_persistent_sessi
         session = await current_persistent_session(request)
         return web.json_response(session and session.user)
 
-    worker = await workers(MemoryBackend(), handlers={"/bob": impersonate, "/shown": shown})
+    worker = await workers(await store.backend(), handlers={"/bob": impersonate, "/shown": shown})
     browser = Browser(worker)
     await browser.sign_in("alice")
     await browser.get("/bob")
@@ -201,14 +208,16 @@ async def test_another_user_put_into_the_session_is_none_of_the_persistent_sessi
     assert (await browser.get()).user is None
 
 
-async def test_a_session_that_spells_the_users_id_otherwise_is_still_the_users(workers: Workers, clock: Clock) -> None:
+async def test_a_session_that_spells_the_users_id_otherwise_is_still_the_users(
+    workers: Workers, clock: Clock, store: Store
+) -> None:
     """Some encoders turn numbers into text; revocation must reach such a session too."""
 
     async def spell(request: web.Request) -> web.Response:
         (await aiohttp_session.get_session(request))["user"] = "7"
         return web.Response()
 
-    worker = await workers(MemoryBackend(), handlers={"/spell": spell})
+    worker = await workers(await store.backend(), handlers={"/spell": spell})
     browser = Browser(worker)
     await browser.sign_in("7")
     await browser.get("/spell")

@@ -1,0 +1,196 @@
+"""Records in MongoDB, one document each, through PyMongo's asyncio API or a Motor collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+try:
+    import pymongo
+    from bson.codec_options import CodecOptions, DatetimeConversion
+    from bson.datetime_ms import DatetimeMS
+    from bson.errors import BSONError
+    from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.errors import DuplicateKeyError, PyMongoError
+    from pymongo.read_concern import ReadConcern
+    from pymongo.uri_parser import parse_uri
+except ImportError as error:
+    hint = 'MongoBackend needs PyMongo 4.13 or newer: pip install "aiohttp-persistent-session[mongo]"'
+    raise ImportError(hint) from error
+
+from ..record import Record, Spent, UserId
+from .base import Backend, BackendError, user_from_text, user_to_text
+
+# Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
+_WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)
+# Not "local": what a request joins must not be rolled back at a failover, or the token that it was handed looks copied.
+# It still reads every acknowledged write: a primary acknowledges a majority write once majority reads see it. Not
+# "linearizable", a majority's round trip at every read: where a primary that was cut off and does not know it yet takes
+# a token for copied, no majority acknowledges the deletion, so nothing comes of it.
+_READ_CONCERN = ReadConcern("majority")
+# Dates come as whole milliseconds: no time zone to get wrong, no rounding.
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+_INDEXES = [pymongo.IndexModel("expires_at", expireAfterSeconds=0), pymongo.IndexModel("user")]
+_TIMES = ("created_at", "seen_at", "expires_at")
+_AS_THEY_ARE = ("digest", "user_agent", "address", "data", "revision")
+_CLOSES_WITHIN = 2.0
+"""Seconds to tell the server that its client goes: one that hangs must not keep a worker from ending."""
+
+
+class MongoBackend(Backend):
+    """Keeps records in a MongoDB collection, which expires them by itself.
+
+    Args:
+        url_or_collection: a ``mongodb://`` or ``mongodb+srv://`` URL: a client is made of it at :meth:`open` and closed
+            at :meth:`close`, it reads from the primary and writes to a majority, whatever the URL says of that. Or a
+            collection of PyMongo's ``AsyncMongoClient`` or Motor's ``AsyncIOMotorClient``, whose client stays open; its
+            read preference, and a read or write concern that it sets, stay.
+        database: the database's name, where a URL names none.
+        collection: the collection's name, where a URL was passed.
+
+    Raises:
+        TypeError: ``url_or_collection`` is something else.
+        ValueError: the URL is of another scheme, or malformed.
+
+    Every method raises a BackendError where MongoDB fails, with PyMongo's exception as its cause.
+    """
+
+    def __init__(
+        self,
+        url_or_collection: str | AsyncCollection[Any] | Any,
+        *,
+        database: str = "persistent_sessions",
+        collection: str = "persistent_sessions",
+    ) -> None:
+        self._names = database, collection
+        self._url: str | None = None
+        self._client: pymongo.AsyncMongoClient[dict[str, Any]] | None = None
+        self._collection: AsyncCollection[dict[str, Any]] | None = None
+        self._has_indexes = False
+        if isinstance(url_or_collection, str):
+            self._url = _checked(url_or_collection)
+        elif _is_asynchronous(url_or_collection):
+            given = url_or_collection
+            self._collection = given.with_options(
+                codec_options=_CODEC,
+                write_concern=_WRITE_CONCERN if given.write_concern.is_server_default else None,
+                read_concern=_READ_CONCERN if given.read_concern.level is None else None,
+            )
+        else:
+            kind = f"{type(url_or_collection).__module__}.{type(url_or_collection).__qualname__}"
+            expected = "a mongodb:// URL, or a collection of PyMongo's AsyncMongoClient or Motor's AsyncIOMotorClient"
+            raise TypeError(f"url_or_collection must be {expected}, not {kind}")
+
+    async def open(self) -> None:
+        """Connect, and create the two indexes where they are missing. What failed half-way is closed again."""
+        if self._has_indexes:
+            return
+        try:
+            with _failures():
+                if self._url is not None and self._client is None:
+                    # Not before: it belongs to the event loop that runs now.
+                    self._client = pymongo.AsyncMongoClient(self._url)
+                    self._collection = self._client.get_default_database(self._names[0]).get_collection(
+                        self._names[1], _CODEC, pymongo.ReadPreference.PRIMARY, _WRITE_CONCERN, _READ_CONCERN
+                    )
+                await self._documents.create_indexes(_INDEXES)
+        except BaseException:
+            await self.close()
+            raise
+        self._has_indexes = True
+
+    async def close(self) -> None:
+        self._has_indexes = False
+        client, self._client = self._client, None
+        if client is not None:
+            self._collection = None
+            with _failures(), pymongo.timeout(_CLOSES_WITHIN):
+                await client.close()
+
+    async def insert(self, record: Record) -> None:
+        with _failures():
+            await self._documents.insert_one(_to_document(record))
+
+    async def get(self, id: str) -> Record | None:
+        with _failures():
+            document = await self._documents.find_one({"_id": id})
+        return None if document is None else _from_document(document)
+
+    async def replace(self, record: Record) -> bool:
+        with _failures():
+            expected = {"_id": record.id, "revision": record.revision - 1}
+            return (await self._documents.replace_one(expected, _to_document(record))).matched_count == 1
+
+    async def delete(self, id: str) -> bool:
+        with _failures():
+            return (await self._documents.delete_one({"_id": id})).deleted_count == 1
+
+    async def of_user(self, user: UserId) -> list[Record]:
+        with _failures():
+            documents = await self._documents.find({"user": user_to_text(user)}).to_list(None)
+        return [_from_document(document) for document in documents]
+
+    async def purge(self, now: float) -> int:
+        """Return 0: the index on ``expires_at`` has the server delete expired documents about once a minute."""
+        return 0
+
+    @property
+    def _documents(self) -> AsyncCollection[dict[str, Any]]:
+        if self._collection is None:
+            raise BackendError("the MongoBackend is not open")
+        return self._collection
+
+
+def _checked(url: str) -> str:
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError("the URL must begin with mongodb:// or mongodb+srv://")
+    if url.startswith("mongodb://"):  # the other kind cannot be parsed without asking the DNS
+        try:
+            parse_uri(url)
+        except (PyMongoError, ValueError) as error:
+            # Neither quoted nor chained: PyMongo tells what it cannot read, which may be the password.
+            text = f"the MongoDB URL is malformed ({type(error).__name__}); are user and password percent-encoded?"
+            raise ValueError(text) from None
+    return url
+
+
+def _is_asynchronous(collection: object) -> bool:
+    # By name, so that Motor need not be installed; not by its methods, as Motor's clients have every attribute.
+    names = {(kind.__module__, kind.__name__) for kind in type(collection).__mro__}
+    return isinstance(collection, AsyncCollection) or ("motor.motor_asyncio", "AsyncIOMotorCollection") in names
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except DuplicateKeyError as error:
+        raise BackendError("the id exists already") from error
+    except (PyMongoError, BSONError) as error:
+        raise BackendError(f"MongoDB failed: {type(error).__name__}") from error
+
+
+def _to_document(record: Record) -> dict[str, Any]:
+    return {
+        "_id": record.id,
+        "user": user_to_text(record.user),
+        **{name: _to_date(getattr(record, name)) for name in _TIMES},
+        **{name: getattr(record, name) for name in _AS_THEY_ARE},
+        "spent": [{"digest": one.digest, "salt": one.salt, "at": _to_date(one.at)} for one in record.spent],
+    }
+
+
+def _from_document(document: dict[str, Any]) -> Record:
+    fields: dict[str, Any] = {name: document[name] for name in _AS_THEY_ARE}
+    fields |= {name: _from_date(document[name]) for name in _TIMES}
+    fields["spent"] = tuple(Spent(one["digest"], one["salt"], _from_date(one["at"])) for one in document["spent"])
+    return Record(id=document["_id"], user=user_from_text(document["user"]), **fields)
+
+
+def _to_date(seconds: float) -> DatetimeMS:
+    return DatetimeMS(round(seconds * 1000))
+
+
+def _from_date(date: DatetimeMS) -> float:
+    return int(date) / 1000

@@ -1,0 +1,218 @@
+"""Records in Redis 7 or newer: one server, one found by Sentinel, or a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.cluster import RedisCluster
+    from redis.exceptions import NoScriptError, RedisError
+except ImportError as error:
+    raise ImportError('RedisBackend needs redis-py: pip install "aiohttp-persistent-session[redis]"') from error
+
+from ..record import Record, UserId, same_user
+from .base import (
+    Backend,
+    BackendError,
+    decode,
+    encode,
+    spent_from_text,
+    spent_to_text,
+    user_from_text,
+    user_to_text,
+)
+
+Client: TypeAlias = "Redis | RedisCluster"
+
+_DAY = 24 * 3600 * 1000
+INDEX_OUTLIVES_RECORD = 30 * _DAY
+"""Milliseconds for which a user's index outlives its records: it is written no oftener than that."""
+
+PRUNED_AFTER = 3600.0
+"""Seconds for which an index entry without a record is left alone: the record may be about to be written."""
+
+# Replaces revision ARGV[1] by ARGV[2]. Returns until when the user's index is kept, or nothing where the swap is lost.
+_SWAP = """
+local stored = redis.call('GET', KEYS[1])
+if not stored then return false end
+local revision, indexed_until = string.match(stored, '^{"revision":(%d+),"indexed_until":(%d+),')
+if revision ~= ARGV[1] then return false end
+if ARGV[5] ~= '' then indexed_until = ARGV[5] end
+local head = '{"revision":' .. ARGV[2] .. ',"indexed_until":' .. indexed_until .. ','
+redis.call('SET', KEYS[1], head .. ARGV[3], 'PXAT', ARGV[4])
+return indexed_until
+"""
+_SWAP_SHA = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisBackend(Backend):
+    """Keeps each record as JSON under ``<prefix><id>``, and a sorted set of ids under ``<prefix>user:<user>``.
+
+    Every command is about one key, so that a cluster needs no hash tags. Redis expires records and indexes by itself.
+
+    Args:
+        url_or_client: ``redis://``, ``rediss://`` or ``unix://``, for a client of its own, closed with the backend; or
+            a client, which stays its owner's: ``Redis``, ``Sentinel(...).master_for(...)``, ``RedisCluster``.
+        prefix: of all keys.
+
+    Raises:
+        TypeError, ValueError: it is none of these, or reads from replicas.
+    """
+
+    def __init__(self, url_or_client: str | Client, *, prefix: str = "persistent_session:") -> None:
+        if isinstance(url_or_client, str):
+            if not url_or_client.startswith(("redis://", "rediss://", "unix://")):
+                raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
+            self._client: Any = Redis.from_url(url_or_client)
+        elif isinstance(url_or_client, Redis | RedisCluster):
+            if any(getattr(url_or_client, name, None) for name in ("read_from_replicas", "load_balancing_strategy")):
+                raise ValueError("RedisBackend must not read from replicas: what they lack looks like a copied token")
+            self._client = url_or_client
+        else:
+            raise TypeError(
+                "RedisBackend takes a URL, a redis.asyncio.Redis or a redis.asyncio.cluster.RedisCluster, "
+                f"not {type(url_or_client).__name__}"
+            )
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+        self._owned = isinstance(url_or_client, str)
+        self._prefix = prefix
+
+    async def open(self) -> None:
+        with _driver_errors():
+            await self._client.ping()
+
+    async def close(self) -> None:
+        if self._owned:
+            await self._client.aclose()
+
+    async def insert(self, record: Record) -> None:
+        with _driver_errors():
+            indexed_until = await self._index(record)
+            text = f'{{"revision":{record.revision},"indexed_until":{indexed_until},{_body(record)}'
+            if not await self._client.set(self._key(record.id), text, nx=True, pxat=_milliseconds(record.expires_at)):
+                raise BackendError(f"the id {record.id} exists already")
+
+    async def get(self, id: str) -> Record | None:
+        with _driver_errors():
+            text = await self._client.get(self._key(id))
+        return None if text is None else _record(id, text)
+
+    async def replace(self, record: Record) -> bool:
+        with _driver_errors():
+            indexed_until = await self._swap(record, record.revision - 1)
+            if indexed_until is None:
+                return False
+            if indexed_until < _milliseconds(record.expires_at):
+                # Only then noted in the record: should this fail, the next write does it.
+                await self._swap(record, record.revision, await self._index(record))
+            return True
+
+    async def delete(self, id: str) -> bool:
+        with _driver_errors():
+            text = await self._client.getdel(self._key(id))
+            if text is None:
+                return False
+            await self._client.zrem(self._index_key(_record(id, text).user), id)
+            return True
+
+    async def of_user(self, user: UserId) -> list[Record]:
+        index = self._index_key(user)
+        with _driver_errors():
+            entries = [(_text(id), created) for id, created in await self._client.zrange(index, 0, -1, withscores=True)]
+            pipeline = self._client.pipeline(transaction=False)
+            for id, _ in entries:
+                pipeline.get(self._key(id))
+            found = dict(zip(entries, await pipeline.execute() if entries else (), strict=True))
+            pruned = [
+                id for (id, created), text in found.items() if text is None and created < time.time() - PRUNED_AFTER
+            ]
+            if pruned:
+                await self._client.zrem(index, *pruned)
+        records = [_record(id, text) for (id, _), text in found.items() if text is not None]
+        return [record for record in records if same_user(record.user, user)]
+
+    async def purge(self, now: float) -> int:
+        return 0
+
+    async def _swap(self, record: Record, old_revision: int, indexed_until: int | str = "") -> int | None:
+        key, expires = self._key(record.id), _milliseconds(record.expires_at)
+        arguments = (1, key, old_revision, record.revision, _body(record), expires, indexed_until)
+        try:
+            kept = await self._client.evalsha(_SWAP_SHA, *arguments)
+        except NoScriptError:
+            kept = await self._client.eval(_SWAP, *arguments)
+        return None if kept is None else int(kept)
+
+    async def _index(self, record: Record) -> int:
+        """Enter the record into its user's index, and return until when that is kept, in milliseconds."""
+        key, until = self._index_key(record.user), _milliseconds(record.expires_at) + INDEX_OUTLIVES_RECORD
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.zadd(key, {record.id: record.created_at})
+        # Set where there is none, and never shortened: another record of the user may last longer.
+        pipeline.pexpireat(key, until, nx=True)
+        pipeline.pexpireat(key, until, gt=True)
+        await pipeline.execute()
+        return until
+
+    def _key(self, id: str) -> str:
+        return f"{self._prefix}{id}"
+
+    def _index_key(self, user: UserId) -> str:
+        return f"{self._prefix}user:{user_to_text(user)}"
+
+
+def _body(record: Record) -> str:
+    """Return the record's JSON after its head, which the swap reads and writes."""
+    fields = {
+        "user": user_to_text(record.user),
+        "created_at": record.created_at,
+        "seen_at": record.seen_at,
+        "expires_at": record.expires_at,
+        "address": record.address,
+        "user_agent": record.user_agent,
+        "data": record.data,
+        "digest": encode(record.digest),
+        "spent": spent_to_text(record.spent),
+    }
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))[1:]
+
+
+def _record(id: str, text: str | bytes) -> Record:
+    fields = json.loads(text)
+    return Record(
+        id=id,
+        user=user_from_text(fields["user"]),
+        digest=decode(fields["digest"]),
+        created_at=fields["created_at"],
+        seen_at=fields["seen_at"],
+        expires_at=fields["expires_at"],
+        spent=spent_from_text(fields["spent"]),
+        user_agent=fields["user_agent"],
+        address=fields["address"],
+        data=fields["data"],
+        revision=fields["revision"],
+    )
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
+
+
+def _text(raw: str | bytes) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+@contextlib.contextmanager
+def _driver_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise BackendError(f"Redis failed: {type(error).__name__}") from error

@@ -1,0 +1,304 @@
+"""Records in a SQL database: a SQLite file on one machine, or a PostgreSQL server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from ..record import Record, UserId
+from .base import Backend, BackendError, spent_from_text, spent_to_text, user_from_text, user_to_text
+
+try:
+    import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
+    import sqlalchemy as sa
+    from sqlalchemy.exc import ArgumentError, DisconnectionError, IntegrityError, OperationalError
+    from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+    from sqlalchemy.pool import StaticPool
+except ImportError as error:
+    raise ImportError(
+        'SQLBackend needs SQLAlchemy with its asyncio part: pip install "aiohttp-persistent-session[sql]"'
+    ) from error
+
+__all__ = ("SQLBackend", "persistent_sessions_table")
+
+BUSY_TIMEOUT = 10.0
+"""Seconds for which SQLite waits for another process's write before it gives up."""
+POOL_SIZE = 10
+"""Connections to PostgreSQL, in each worker, at most."""
+PURGE_BATCH = 1000
+"""Records that one :meth:`SQLBackend.purge` deletes at most."""
+
+_DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
+_CREATION_LOCK = 0x7065727369737431  # any number will do, if all workers take the same one
+
+
+def persistent_sessions_table(metadata: sa.MetaData, name: str = "persistent_sessions") -> sa.Table:
+    """Add the table of the records to ``metadata`` and return it, for migrations of one's own."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("id", sa.String(22), primary_key=True),
+        sa.Column("user_id", sa.Text, nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("spent", sa.Text, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("seen_at", sa.Double, nullable=False),
+        sa.Column("expires_at", sa.Double, nullable=False),
+        sa.Column("user_agent", sa.Text, nullable=False),
+        sa.Column("address", sa.Text, nullable=False),
+        sa.Column("data", sa.Text, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Index(f"ix_{name}_user_id", "user_id"),
+        sa.Index(f"ix_{name}_expires_at", "expires_at"),
+    )
+
+
+class SQLBackend(Backend):
+    """Keeps each record as a row. Every operation is one statement, which is one transaction and one round trip.
+
+    Args:
+        url_or_engine: ``"sqlite:///sessions.db"``, ``"postgresql://user@host/database"``, or an AsyncEngine of either
+            database, which stays its owner's: it is never disposed of.
+        table: the table's name, or a Table with the columns of :func:`persistent_sessions_table`.
+
+    Raises:
+        TypeError: ``url_or_engine`` or ``table`` is of another type.
+        ValueError: the URL cannot be read, or it names another database or driver.
+        ImportError: the database's driver is not installed.
+    """
+
+    table: sa.Table
+
+    def __init__(self, url_or_engine: str | sa.URL | AsyncEngine, *, table: str | sa.Table = "persistent_sessions"):
+        if isinstance(table, str):
+            table = persistent_sessions_table(sa.MetaData(), table)
+        elif not isinstance(table, sa.Table):
+            raise TypeError(f"table must be a str or a sqlalchemy.Table, not {type(table).__name__}")
+        self.table = table
+        self._own: AsyncEngine | None = None
+        if isinstance(url_or_engine, str | sa.URL):
+            self._own = self._engine = _make_engine(url_or_engine)
+        elif not isinstance(url_or_engine, AsyncEngine):
+            raise TypeError(
+                "url_or_engine must be a URL or what sqlalchemy.ext.asyncio.create_async_engine returns, "
+                f"not {type(url_or_engine).__module__}.{type(url_or_engine).__qualname__}"
+            )
+        elif url_or_engine.dialect.name not in _DRIVERS:
+            raise ValueError(
+                f"url_or_engine must be an engine of sqlite or postgresql, not {url_or_engine.dialect.name}"
+            )
+        else:
+            # A view of the owner's engine, on its pool: what is set on the view is not set on the engine.
+            self._engine = url_or_engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._engine.sync_engine.hide_parameters = True
+        self._sqlite = self._engine.dialect.name == "sqlite"
+        self._is_open = False
+        self._lock: asyncio.Lock | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Create the table and its indexes, unless the table is there.
+
+        Raises:
+            BackendError: the database cannot be reached, or the table cannot be made.
+        """
+        if self._is_open:
+            return
+        self._lock = self._lock or asyncio.Lock()
+        try:
+            await self._finish(self._create())
+            self._is_open = True
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        self._is_open, self._lock = False, None
+        if not self._sqlite:
+            for task in self._running:
+                task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        if self._own is not None:
+            # A hung server does not answer a farewell either.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await self._own.dispose()
+
+    async def insert(self, record: Record) -> None:
+        await self._write(sa.insert(self.table).values(id=record.id, **_columns(record)))
+
+    async def get(self, id: str) -> Record | None:
+        for record in await self._read(sa.select(self.table).where(self.table.c.id == id)):
+            return record
+        return None
+
+    async def replace(self, record: Record) -> bool:
+        columns = self.table.c
+        found = (columns.id == record.id) & (columns.revision == record.revision - 1)
+        return await self._write(sa.update(self.table).where(found).values(**_columns(record))) == 1
+
+    async def delete(self, id: str) -> bool:
+        return await self._write(sa.delete(self.table).where(self.table.c.id == id)) == 1
+
+    async def of_user(self, user: UserId) -> list[Record]:
+        return await self._read(sa.select(self.table).where(self.table.c.user_id == user_to_text(user)))
+
+    async def purge(self, now: float) -> int:
+        """Delete records that have expired, at most :data:`PURGE_BATCH` of them; return how many."""
+        columns = self.table.c
+        expired = sa.select(columns.id).where(columns.expires_at <= now).order_by(columns.expires_at).limit(PURGE_BATCH)
+        if not self._sqlite:
+            # Two workers that purge at once take different rows, in place of a deadlock; and a common table expression
+            # is evaluated once, where a subquery with a limit might be once a row. With SQLite it has no row count.
+            batch = expired.with_for_update(skip_locked=True).cte("expired")
+            expired = sa.select(batch.c.id)
+        return await self._write(sa.delete(self.table).where(columns.id.in_(expired)))
+
+    # Inside
+
+    async def _read(self, statement: sa.Select[Any]) -> list[Record]:
+        return [_record(row) for row in (await self._finish(self._execute(statement)))[0]]
+
+    async def _write(self, statement: sa.UpdateBase) -> int:
+        count: int = (await self._finish(self._execute(statement)))[1]
+        if count < 0:
+            raise BackendError("the database's driver does not count rows")
+        return count
+
+    async def _execute(self, statement: sa.Executable) -> tuple[Sequence[sa.Row[Any]], int]:
+        async with contextlib.AsyncExitStack() as stack:
+            lock = self._lock
+            if lock is None:
+                raise BackendError("the SQLBackend is not open")
+            # SQLite lets one write at a time; who waits here is served in turn, who waits in SQLite is not. And
+            # in memory all share a connection: one that is returned to the pool must not end another's transaction.
+            if self._sqlite and (isinstance(statement, sa.UpdateBase) or isinstance(self._engine.pool, StaticPool)):
+                await stack.enter_async_context(lock)
+            connection = await stack.enter_async_context(self._engine.connect())
+            result = await connection.execute(statement)
+            return (result.all() if result.returns_rows else []), result.rowcount
+
+    async def _create(self) -> None:
+        give_up = asyncio.get_running_loop().time() + BUSY_TIMEOUT
+        while True:
+            try:
+                await self._create_once()
+            except OperationalError as error:
+                # Of several processes that turn a new file to WAL at once SQLite lets some fail without waiting.
+                if "locked" not in str(error.orig) or asyncio.get_running_loop().time() > give_up:
+                    raise
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+    async def _create_once(self) -> None:
+        name, schema = self.table.name, self.table.schema
+        async with self._engine.connect() as connection:
+            # Without a lock, and so that a table made by migrations takes no right to create any.
+            if await connection.run_sync(lambda sync: sa.inspect(sync).has_table(name, schema=schema)):
+                return
+        # CREATE TABLE IF NOT EXISTS fails in PostgreSQL when two run at once.
+        lock = "BEGIN IMMEDIATE" if self._sqlite else f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"
+        level = "AUTOCOMMIT" if self._sqlite else "READ COMMITTED"
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level=level)
+            async with connection.begin():
+                await connection.exec_driver_sql(lock)
+                await connection.run_sync(self.table.create, checkfirst=True)
+
+    async def _finish(self, work: Any) -> Any:
+        """Await ``work`` in a task of its own. Whoever waits may be cancelled at once, and the task cleans up."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            # A server may be hung, its connection must go; a statement of SQLite ends by itself, and its connection
+            # may be the one that holds the database in memory.
+            if not self._sqlite:
+                task.cancel()
+            raise
+        if task.cancelled():
+            raise BackendError("the SQLBackend was closed meanwhile")
+        try:
+            return task.result()
+        except BackendError:
+            raise
+        except IntegrityError as error:
+            raise BackendError("the id exists already") from error
+        except Exception as error:
+            raise BackendError(f"the database failed: {type(error).__name__}") from error
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be there any more to whom it would matter
+
+
+def _make_engine(url: str | sa.URL) -> AsyncEngine:
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        # Its text may hold the password.
+        raise ValueError('the URL cannot be read: pass "sqlite:///file" or "postgresql://user@host/database"') from None
+    dialect, _, driver = parsed.drivername.partition("+")
+    expected = _DRIVERS.get(dialect)
+    if expected is None or driver not in {"", expected}:
+        raise ValueError(
+            f'url_or_engine must begin with "sqlite:" or "postgresql:", not "{parsed.drivername}:"; '
+            "for another driver pass what sqlalchemy.ext.asyncio.create_async_engine returns"
+        )
+    parsed = parsed.set(drivername=f"{dialect}+{expected}")
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
+    if dialect == "sqlite":
+        options["connect_args"] = {"timeout": BUSY_TIMEOUT}
+    else:
+        options |= {"pool_size": POOL_SIZE, "max_overflow": 0}
+    try:
+        engine = create_async_engine(parsed, **options)
+    except ImportError as error:
+        raise ImportError(
+            f'SQLBackend needs {expected} for {dialect}: pip install "aiohttp-persistent-session[sql]"'
+        ) from error
+    if dialect == "sqlite":
+        sa.event.listen(engine.sync_engine, "connect", _use_wal)
+    else:
+        sa.event.listen(engine.sync_engine, "checkout", _drop_lost_connection)
+    return engine
+
+
+def _use_wal(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.close()
+
+
+def _drop_lost_connection(connection: Any, *_: object) -> None:
+    # What pool_pre_ping does, without its round trip: the driver has noticed when a server went away.
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _columns(record: Record) -> dict[str, Any]:
+    return {
+        "user_id": user_to_text(record.user),
+        "digest": record.digest,
+        "spent": spent_to_text(record.spent),
+        "created_at": record.created_at,
+        "seen_at": record.seen_at,
+        "expires_at": record.expires_at,
+        "user_agent": record.user_agent,
+        "address": record.address,
+        "data": record.data,
+        "revision": record.revision,
+    }
+
+
+def _record(row: sa.Row[Any]) -> Record:
+    columns = dict(row._mapping)
+    user, spent = columns.pop("user_id"), columns.pop("spent")
+    return Record(user=user_from_text(user), spent=spent_from_text(spent), **columns)

@@ -1,0 +1,516 @@
+"""MongoDB: the contract over each way to reach it, its documents and indexes, and what happens when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64encode, urlsafe_b64encode
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from bson import json_util
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from aiohttp_persistent_session import Backend, BackendError, PersistentSession, PersistentSessionManager
+from aiohttp_persistent_session.backends.mongo import MongoBackend
+from aiohttp_persistent_session.record import Client, Outcome
+from aiohttp_persistent_session.testing import BackendContract, make_record
+from aiohttp_persistent_session.tokens import Token, digest
+
+from .servers.mongo import (
+    MongoServer,
+    MongoStore,
+    ReplicaSet,
+    mongo_replica_set,  # noqa: F401
+    mongo_server,  # noqa: F401
+)
+
+AnyClient = AsyncMongoClient[dict[str, Any]]
+
+TIMEOUT = 1.0
+"""The manager's, in the tests of failures."""
+
+A_LITTLE = 0.5
+"""Seconds that an answer may take beyond the manager's timeout, on a machine that is busy."""
+
+RECOVERS_WITHIN = 30.0
+
+
+@pytest.fixture
+async def store(mongodb_url: str) -> AsyncIterator[MongoStore]:
+    store = MongoStore(mongodb_url)
+    yield store
+    await store.clean()
+
+
+@pytest.fixture
+async def client(store: MongoStore) -> AsyncIterator[AnyClient]:
+    async with AnyClient(store.url) as client:
+        yield client
+
+
+class MongoContract(BackendContract):
+    expires_by_itself = True
+
+
+class TestMongoBackend(MongoContract):
+    @pytest.fixture
+    async def backend(self, store: MongoStore) -> AsyncIterator[Backend]:
+        backend = await store.backend()
+        await backend.open()
+        yield backend
+        await backend.close()
+
+
+class TestMongoBackendOnACollection(MongoContract):
+    @pytest.fixture
+    async def backend(self, store: MongoStore, client: AnyClient) -> AsyncIterator[Backend]:
+        backend = MongoBackend(client[store.database].logins)
+        await backend.open()
+        yield backend
+        await backend.close()
+
+
+class TestMongoBackendOnAMotorCollection(MongoContract):
+    @pytest.fixture
+    async def backend(self, store: MongoStore) -> AsyncIterator[Backend]:
+        from motor.motor_asyncio import AsyncIOMotorClient
+
+        client = AsyncIOMotorClient(store.url)
+        backend = MongoBackend(client[store.database].logins)
+        await backend.open()
+        yield backend
+        await backend.close()
+        client.close()
+
+
+class TestMongoBackendOnAReplicaSet(MongoContract):
+    @pytest.fixture
+    async def backend(self, mongo_replica_set: ReplicaSet) -> AsyncIterator[Backend]:  # noqa: F811
+        store = MongoStore(mongo_replica_set.url)
+        backend = await store.backend()
+        await backend.open()
+        yield backend
+        await backend.close()
+        await store.clean()
+
+
+# Clients: whose is closed, and what is asked of the server
+
+
+async def answers(client: AnyClient) -> bool:
+    return bool((await client.admin.command("ping"))["ok"])
+
+
+def is_closed(client: AnyClient) -> bool:
+    return bool(client._closed)
+
+
+async def test_a_client_that_was_passed_in_stays_open(store: MongoStore, client: AnyClient) -> None:
+    backend = MongoBackend(client[store.database].logins)
+    await backend.open()
+    await backend.close()
+    assert await answers(client)
+    await backend.open()
+    await backend.insert(make_record())
+    await backend.close()
+
+
+async def test_our_own_client_is_closed_and_made_anew(store: MongoStore) -> None:
+    backend, record = await store.backend(), make_record()
+    await backend.open()
+    first = backend._client
+    await backend.insert(record)
+    await backend.close()
+    await backend.close()
+    assert is_closed(first)
+    with pytest.raises(BackendError, match="not open"):
+        await backend.get(record.id)
+    await backend.open()
+    assert await backend.get(record.id) == record
+    await backend.close()
+
+
+async def test_our_own_client_is_closed_when_opening_fails_half_way(
+    store: MongoStore, client: AnyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connected, and then the index cannot be made: another of its name exists already."""
+    collection = client[store.database].persistent_sessions
+    await collection.create_index("expires_at")
+    made: list[AnyClient] = []
+
+    class Noted(AnyClient):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr("pymongo.AsyncMongoClient", Noted)
+    backend = await store.backend()
+    with pytest.raises(BackendError) as caught:
+        await backend.open()
+    assert isinstance(caught.value.__cause__, OperationFailure)
+    assert [is_closed(client) for client in made] == [True]
+    await collection.drop_indexes()
+    await backend.open()
+    await backend.close()
+    assert [is_closed(client) for client in made] == [True, True]
+
+
+async def test_five_backends_open_at_once(store: MongoStore, client: AnyClient) -> None:
+    for _ in range(3):
+        backends = [await store.backend() for _ in range(5)]
+        await asyncio.gather(*(backend.open() for backend in backends))
+        await asyncio.gather(*(backend.insert(make_record()) for backend in backends))
+        await asyncio.gather(*(backend.close() for backend in backends))
+        indexes = await client[store.database].persistent_sessions.index_information()
+        assert set(indexes) == {"_id_", "expires_at_1", "user_1"}
+        await client.drop_database(store.database)
+
+
+async def test_our_own_client_writes_to_a_majority_and_reads_from_the_primary(store: MongoStore) -> None:
+    """Whatever the URL says, which may have been written for data that matters less."""
+    backend = MongoBackend(store.url + "?w=1&readPreference=secondary&readConcernLevel=local")
+    await backend.open()
+    collection = backend._collection
+    assert collection.write_concern == WriteConcern("majority", j=True)
+    assert collection.read_concern == ReadConcern("majority")
+    assert collection.read_preference == ReadPreference.PRIMARY
+    assert collection.full_name == f"{store.database}.persistent_sessions"
+    await backend.close()
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "motor"])
+async def test_a_collection_keeps_what_it_says_and_is_given_what_it_leaves_open(store: MongoStore, driver: str) -> None:
+    if driver == "motor":
+        from motor.motor_asyncio import AsyncIOMotorClient
+
+        client: Any = AsyncIOMotorClient(store.url)
+    else:
+        client = AnyClient(store.url)
+    collection = client[store.database].logins
+    silent = MongoBackend(collection)._collection
+    assert silent.write_concern == WriteConcern("majority", j=True)
+    assert silent.read_concern == ReadConcern("majority")
+    assert silent.read_preference == ReadPreference.PRIMARY
+    told = collection.with_options(
+        write_concern=WriteConcern(1), read_concern=ReadConcern("local"), read_preference=ReadPreference.NEAREST
+    )
+    outspoken = MongoBackend(told)._collection
+    assert outspoken.write_concern == WriteConcern(1)
+    assert outspoken.read_concern == ReadConcern("local")
+    assert outspoken.read_preference == ReadPreference.NEAREST
+    if driver == "motor":
+        client.close()
+    else:
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://127.0.0.1", "127.0.0.1:27017", "", "mongodb:/x", "mongodb://u:hunter2/db", "mongodb://h/?x=hunter2"],
+)
+def test_a_wrong_url_is_a_value_error_that_does_not_quote_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"mongodb://|malformed") as caught:
+        MongoBackend(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_srv_url_is_taken_without_asking_the_dns() -> None:
+    MongoBackend("mongodb+srv://user:password@cluster.invalid/shop")
+
+
+def test_what_is_neither_a_url_nor_a_collection_is_a_type_error_that_says_what_to_pass(mongodb_url: str) -> None:
+    from motor.motor_asyncio import AsyncIOMotorClient
+
+    with MongoClient[dict[str, Any]](mongodb_url) as synchronous:
+        motor = AsyncIOMotorClient(mongodb_url, connect=False)
+        for wrong in (None, 1, b"mongodb://h", AnyClient(mongodb_url, connect=False), motor, motor.db, synchronous.a.b):
+            with pytest.raises(TypeError, match=r"mongodb:// URL, or a collection of .*, not \w+"):
+                MongoBackend(wrong)
+        motor.close()
+
+
+def test_without_pymongo_the_import_says_what_to_install() -> None:
+    program = "import sys; sys.modules['pymongo'] = None; import aiohttp_persistent_session.backends.mongo"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert 'ImportError: MongoBackend needs PyMongo 4.13 or newer: pip install "aiohttp-persistent-session[mongo]"' in (
+        result.stderr
+    )
+
+
+def test_motor_is_never_imported() -> None:
+    program = "import sys; import aiohttp_persistent_session.backends.mongo; sys.exit('motor' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# Documents and indexes
+
+
+async def test_an_id_that_exists_is_told_with_its_cause(store: MongoStore) -> None:
+    backend, record = await store.backend(), make_record()
+    await backend.open()
+    await backend.insert(record)
+    with pytest.raises(BackendError, match="exists already") as caught:
+        await backend.insert(record)
+    assert isinstance(caught.value.__cause__, DuplicateKeyError)
+    await backend.close()
+
+
+async def test_the_server_deletes_an_expired_document_by_itself(store: MongoStore, client: AnyClient) -> None:
+    """The tests' servers look every second; one that has another interval may take its minute."""
+    backend = await store.backend()
+    await backend.open()
+    expired, living = make_record(expires_at=round(time.time() - 60, 3)), make_record()
+    await backend.insert(living)
+    await backend.insert(expired)
+    documents, deadline = client[store.database].persistent_sessions, time.monotonic() + 75
+    while await documents.count_documents({}) > 1:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert await backend.get(living.id) == living
+    await backend.close()
+
+
+async def test_a_time_is_a_date_that_others_read(store: MongoStore, client: AnyClient) -> None:
+    backend, record = await store.backend(), make_record(created_at=1_764_000_000.123)
+    await backend.open()
+    await backend.insert(record)
+    document = await client[store.database].persistent_sessions.find_one()
+    assert document["created_at"].isoformat() == "2025-11-24T16:00:00.123000"
+    assert isinstance(document["digest"], bytes)
+    await backend.close()
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 999, 1_764_000_000_001, 1_764_000_000_999, 4_102_444_800_057])
+async def test_a_time_comes_back_to_the_bit(store: MongoStore, milliseconds: int) -> None:
+    backend, record = await store.backend(), make_record(seen_at=milliseconds / 1000)
+    await backend.open()
+    await backend.insert(record)
+    assert (await backend.get(record.id)).seen_at == round(milliseconds / 1000, 3)
+    await backend.close()
+
+
+async def test_every_look_up_uses_an_index(store: MongoStore, client: AnyClient) -> None:
+    backend, record = await store.backend(), make_record()
+    await backend.open()
+    for _ in range(20):
+        await backend.insert(make_record())
+    await backend.insert(record)
+
+    async def explain(**command: Any) -> str:
+        return str(await client[store.database].command("explain", command, verbosity="queryPlanner"))
+
+    name = "persistent_sessions"
+    by_user = await explain(find=name, filter={"user": f"s:{record.user}"})
+    by_id = await explain(find=name, filter={"_id": record.id})
+    swap = await explain(update=name, updates=[{"q": {"_id": record.id, "revision": 0}, "u": {"x": 1}}])
+    removal = await explain(delete=name, deletes=[{"q": {"_id": record.id}, "limit": 1}])
+    assert "'IXSCAN'" in by_user
+    assert "'user_1'" in by_user
+    for plan in (by_id, removal):
+        assert "'IDHACK'" in plan
+    assert "'IXSCAN'" in swap
+    assert "'_id_'" in swap
+    for plan in (by_user, by_id, swap, removal):
+        assert "COLLSCAN" not in plan
+    await backend.close()
+
+
+# Through the manager
+
+
+async def yes(_: PersistentSession) -> bool:
+    return True
+
+
+async def restore(manager: PersistentSessionManager, token: Token) -> Any:
+    return await manager.restore(token, client=Client("Test/1.0", "127.0.0.1"), accept=yes, request=None)
+
+
+async def sign_in(manager: PersistentSessionManager, user: str = "alice") -> Token:
+    token, _ = await manager.remember(
+        user, data={"device": "phone"}, client=Client("Test/1.0", "127.0.0.1"), replaces=(), request=None
+    )
+    return token
+
+
+async def test_no_document_holds_a_secret(store: MongoStore, client: AnyClient) -> None:
+    async with PersistentSessionManager(await store.backend()) as manager:
+        tokens = [await sign_in(manager)]
+        for _ in range(5):
+            tokens.append((await restore(manager, tokens[-1])).token)
+        documents = await client[store.database].persistent_sessions.find().to_list()
+    assert [len(document["spent"]) for document in documents] == [5]
+    dump = json_util.dumps(documents) + repr(documents)
+    raw = b"".join([batch async for batch in client[store.database].persistent_sessions.find_raw_batches()])
+    assert tokens[0].id in dump
+    for token in tokens:
+        for half in (token.selector, token.secret):
+            assert half not in raw
+            for text in (half.hex(), repr(half)[2:-1], b64encode(half).decode(), urlsafe_b64encode(half).decode()):
+                assert text.rstrip("=") not in dump
+                assert text.rstrip("=").encode() not in raw
+
+
+async def until_it_answers(manager: PersistentSessionManager, id: str) -> PersistentSession | None:
+    deadline = time.monotonic() + RECOVERS_WITHIN
+    while True:
+        try:
+            return await manager.get(id)
+        except BackendError:
+            assert time.monotonic() < deadline
+
+
+@pytest.fixture(params=["pymongo", "motor"])
+async def failing(request: pytest.FixtureRequest, mongo_server: MongoServer) -> AsyncIterator[MongoBackend]:  # noqa: F811
+    """A backend on the server that is going to fail."""
+    store = MongoStore(mongo_server.url)
+    if request.param == "motor":
+        from motor.motor_asyncio import AsyncIOMotorClient
+
+        client = AsyncIOMotorClient(store.url, serverSelectionTimeoutMS=1000)
+        yield MongoBackend(client[store.database].logins)
+        client.close()
+    else:
+        yield await store.backend()
+    await store.clean()
+
+
+async def fails_in_time(manager: PersistentSessionManager, token: Token) -> None:
+    """Administrators are told, browsers are nobody; neither waits for longer than the timeout and a little."""
+    for _ in range(2):
+        started = time.monotonic()
+        with pytest.raises(BackendError) as caught:
+            await manager.get(token.id)
+        assert caught.value.__cause__ is not None
+        assert time.monotonic() - started < TIMEOUT + A_LITTLE
+    started = time.monotonic()
+    assert (await restore(manager, token)).outcome is None
+    assert time.monotonic() - started < TIMEOUT + A_LITTLE
+
+
+async def test_a_killed_server_is_an_error_in_time_and_is_used_again_once_it_is_back(
+    failing: MongoBackend,
+    mongo_server: MongoServer,  # noqa: F811
+) -> None:
+    async with PersistentSessionManager(failing, timeout=TIMEOUT) as manager:
+        token = await sign_in(manager)
+        token = (await restore(manager, token)).token
+        mongo_server.kill()
+        try:
+            await fails_in_time(manager, token)
+        finally:
+            await asyncio.to_thread(mongo_server.start)
+        assert await until_it_answers(manager, token.id)
+        assert (await restore(manager, token)).outcome is Outcome.CURRENT
+
+
+async def test_a_hung_server_is_an_error_in_time_and_is_used_again_once_it_goes_on(
+    failing: MongoBackend,
+    mongo_server: MongoServer,  # noqa: F811
+) -> None:
+    async with PersistentSessionManager(failing, timeout=TIMEOUT) as manager:
+        token = await sign_in(manager)
+        mongo_server.send(signal.SIGSTOP)
+        try:
+            await fails_in_time(manager, token)
+        finally:
+            mongo_server.send(signal.SIGCONT)
+        assert await until_it_answers(manager, token.id)
+        # The exchange that got no answer may have happened: then this one joins it.
+        assert (await restore(manager, token)).outcome in (Outcome.CURRENT, Outcome.RACE)
+
+
+async def test_a_server_that_hangs_or_is_gone_does_not_keep_a_worker_from_ending(mongo_server: MongoServer) -> None:  # noqa: F811
+    for fault, end in (
+        (signal.SIGSTOP, lambda: mongo_server.send(signal.SIGCONT)),
+        (signal.SIGKILL, mongo_server.start),
+    ):
+        backend = await MongoStore(mongo_server.url).backend()
+        await backend.open()
+        await backend.get("x" * 22)
+        mongo_server.send(fault)
+        try:
+            started = time.monotonic()
+            await backend.close()
+            assert time.monotonic() - started < 5
+        finally:
+            if fault is signal.SIGKILL:
+                mongo_server.kill()
+            await asyncio.to_thread(end)
+
+
+async def test_a_server_that_is_not_there_is_a_backend_error_at_opening() -> None:
+    backend = MongoBackend("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
+    with pytest.raises(BackendError) as caught:
+        await backend.open()
+    assert isinstance(caught.value.__cause__, PyMongoError)
+    await backend.close()
+
+
+async def test_a_step_down_amid_exchanges_gives_no_token_two_successors_and_raises_no_alarm(
+    mongo_replica_set: ReplicaSet,  # noqa: F811
+    record_property: Any,
+) -> None:
+    """100 browsers, each of which presents its token to two workers at once, and again where both had no answer."""
+    store, browsers, workers = MongoStore(mongo_replica_set.url), 100, []
+    now, alarms = round(time.time(), 3), []
+
+    async def alarm(session: PersistentSession, _: object) -> None:
+        alarms.append(session.id)
+
+    for _ in range(2):
+        manager = PersistentSessionManager(await store.backend())
+        manager.clock = lambda: now
+        manager.on_reuse.append(alarm)
+        await manager.open()
+        workers.append(manager)
+    tokens = [await sign_in(workers[0], f"user {number}") for number in range(browsers)]
+    outcomes: Counter[Outcome | None] = Counter()
+    successors: dict[str, set[bytes]] = {token.id: set() for token in tokens}
+    pending = iter(tokens)
+    stepping: asyncio.Task[Any] | None = None
+
+    async def present(token: Token) -> None:
+        nonlocal stepping
+        deadline = time.monotonic() + RECOVERS_WITHIN
+        while not successors[token.id]:
+            assert time.monotonic() < deadline
+            for restoration in await asyncio.gather(*(restore(manager, token) for manager in workers)):
+                outcomes[restoration.outcome] += 1
+                if restoration.token is not None:
+                    successors[token.id].add(restoration.token.secret)
+        if stepping is None and sum(map(bool, successors.values())) >= browsers // 3:
+            stepping = asyncio.create_task(asyncio.to_thread(mongo_replica_set.step_down))
+
+    async def work() -> None:
+        for token in pending:
+            await present(token)
+
+    await asyncio.gather(*(work() for _ in range(10)))
+    assert stepping is not None
+    before = await stepping
+    after = await asyncio.to_thread(mongo_replica_set.primary)
+    assert before is not after
+    record_property("outcomes", str(outcomes))
+    assert set(outcomes) <= {Outcome.CURRENT, Outcome.RACE, None}
+    assert alarms == []
+    for token in tokens:
+        (secret,) = successors[token.id]
+        record = await workers[0]._store.get(token.id)
+        assert record.digest == digest(secret)
+        assert record.revision == len(record.spent) == 1
+        assert (await restore(workers[1], replace(token, secret=secret))).outcome is Outcome.CURRENT
+    for manager in workers:
+        await manager.close()
+    await store.clean()

@@ -1,0 +1,378 @@
+"""RedisBackend on real servers: one, one behind Sentinel, a cluster; and what happens when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.sentinel import Sentinel
+from redis.cluster import LoadBalancingStrategy
+
+from aiohttp_persistent_session import BackendError, PersistentSessionManager
+from aiohttp_persistent_session.backends.redis import RedisBackend
+from aiohttp_persistent_session.record import Client, Outcome
+from aiohttp_persistent_session.testing import BackendContract, make_record
+from aiohttp_persistent_session.tokens import Token
+
+from .servers.redis import (  # noqa: F401 -- fixtures
+    ClusterSetup,
+    DurableRedis,
+    RedisStore,
+    SentinelSetup,
+    durable_redis,
+    redis_cluster,
+    redis_sentinel,
+    redis_sentinel_to_fail,
+    redis_url,
+)
+
+NOBODY = Client()
+
+
+async def anybody(_: object) -> bool:
+    return True
+
+
+async def sign_in(manager: PersistentSessionManager, user: str | int = "alice") -> Token:
+    token, _ = await manager.remember(user, data=None, client=NOBODY, replaces=(), request=None)
+    return token
+
+
+async def exchange(manager: PersistentSessionManager, token: Token) -> Any:
+    return await manager.restore(token, client=NOBODY, accept=anybody, request=None)
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[RedisStore]:  # noqa: F811 -- a fixture
+    store = RedisStore(redis_url)
+    yield store
+    await store.clean()
+
+
+class RedisContract(BackendContract):
+    expires_by_itself = True
+
+
+class TestRedisByUrl(RedisContract):
+    @pytest.fixture
+    async def backend(self, store: RedisStore) -> AsyncIterator[RedisBackend]:
+        backend = await store.backend()
+        await backend.open()
+        yield backend
+        await backend.close()
+
+
+class TestRedisClientThatDecodes(RedisContract):
+    @pytest.fixture
+    async def backend(self, store: RedisStore) -> AsyncIterator[RedisBackend]:
+        async with Redis.from_url(store.url, decode_responses=True) as client:
+            yield RedisBackend(client, prefix=store.prefix)
+
+
+class TestRedisBehindSentinel(RedisContract):
+    @pytest.fixture
+    async def backend(self, redis_sentinel: SentinelSetup) -> AsyncIterator[RedisBackend]:  # noqa: F811 -- a fixture
+        sentinel = Sentinel(redis_sentinel.sentinels)
+        client = sentinel.master_for("main")
+        yield RedisBackend(client, prefix=f"test:{secrets.token_hex(6)}:")
+        await client.aclose()
+        for one in sentinel.sentinels:
+            await one.aclose()
+
+
+class TestRedisCluster(RedisContract):
+    @pytest.fixture
+    async def backend(self, redis_cluster: ClusterSetup) -> AsyncIterator[RedisBackend]:  # noqa: F811 -- a fixture
+        async with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", redis_cluster.port)]) as client:
+            yield RedisBackend(client, prefix=f"test:{secrets.token_hex(6)}:")
+
+
+# Clients
+
+
+async def test_a_client_that_was_passed_in_is_never_closed(redis_url: str) -> None:  # noqa: F811 -- a fixture
+    async with Redis.from_url(redis_url) as client:
+        backend = RedisBackend(client)
+        await backend.open()
+        await backend.close()
+        connections = client.connection_pool._available_connections
+        assert connections
+        assert all(connection.is_connected for connection in connections)
+
+
+async def test_a_client_of_its_own_is_always_closed_and_may_be_opened_again(store: RedisStore) -> None:
+    backend = await store.backend()
+    for _ in range(2):
+        await backend.open()
+        record = make_record()
+        await backend.insert(record)
+        assert await backend.get(record.id) == record
+        await backend.close()
+        assert not any(connection.is_connected for connection in backend._client.connection_pool._available_connections)
+
+
+async def test_a_start_up_that_fails_closes_it() -> None:
+    backend = RedisBackend("redis://127.0.0.1:1/0")
+    with pytest.raises(BackendError) as caught:
+        await PersistentSessionManager(backend).open()
+    assert isinstance(caught.value.__cause__, redis.ConnectionError)
+    assert not any(connection.is_connected for connection in backend._client.connection_pool._available_connections)
+
+
+@pytest.mark.parametrize("url", ["localhost", "http://localhost", "redis:localhost", "mongodb://localhost", ""])
+def test_a_wrong_url_is_a_value_error_that_names_the_right_ones(url: str) -> None:
+    with pytest.raises(ValueError, match="redis://"):
+        RedisBackend(url)
+
+
+@pytest.mark.parametrize("client", [None, 1, redis.Redis(), object()])
+def test_what_is_no_client_is_a_type_error_that_says_what_to_pass(client: object) -> None:
+    with pytest.raises(TypeError, match=r"redis\.asyncio"):
+        RedisBackend(client)  # type: ignore[arg-type]
+
+
+def test_a_prefix_that_is_no_text_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="prefix"):
+        RedisBackend("redis://localhost", prefix=b"x")  # type: ignore[arg-type]
+
+
+async def test_a_cluster_client_that_reads_from_replicas_is_refused() -> None:
+    client = RedisCluster(host="127.0.0.1", port=1, load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN)
+    with pytest.raises(ValueError, match="replicas"):
+        RedisBackend(client)
+    await client.aclose()
+
+
+def test_a_missing_driver_is_named_with_what_to_install() -> None:
+    program = "import sys; sys.modules['redis'] = None; import aiohttp_persistent_session.backends.redis"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ImportError: RedisBackend needs redis-py" in done.stderr
+    assert 'pip install "aiohttp-persistent-session[redis]"' in done.stderr
+
+
+# What is stored
+
+
+async def test_a_record_and_its_users_index_expire_by_themselves(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(expires_at=round(time.time() + 0.2, 3))
+    await backend.insert(record)
+    (index,) = client.keys(f"{store.prefix}user:*")
+    assert client.pexpiretime(index) == round(record.expires_at * 1000) + 30 * 24 * 3600 * 1000
+    deadline = time.monotonic() + 20
+    while await backend.get(record.id) is not None:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    assert await backend.of_user(record.user) == []
+    await backend.close()
+
+
+async def test_the_index_is_kept_as_long_as_its_records_and_not_written_each_time(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(user="alice")
+    await backend.insert(record)
+    index = f"{store.prefix}user:s:alice"
+    first = client.pexpiretime(index)
+    for day in (1, 10, 29):
+        record = replace(record, revision=record.revision + 1, expires_at=record.expires_at + 86400 * (day > 0))
+        assert await backend.replace(record)
+        assert client.pexpiretime(index) == first
+    record = replace(record, revision=record.revision + 1, expires_at=record.expires_at + 40 * 86400)
+    assert await backend.replace(record)
+    later = client.pexpiretime(index)
+    assert later > record.expires_at * 1000
+    await backend.insert(make_record(user="alice"))
+    assert client.pexpiretime(index) == later
+    assert json.loads(client.get(store.prefix + record.id))["indexed_until"] == later
+    assert await backend.get(record.id) == record
+    await backend.close()
+
+
+async def test_entries_without_a_record_are_tolerated_and_pruned_once_they_are_old(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(user="alice")
+    await backend.insert(record)
+    client.zadd(f"{store.prefix}user:s:alice", {"about to be written": time.time(), "long gone": time.time() - 7200})
+    assert await backend.of_user("alice") == [record]
+    assert sorted(client.zrange(f"{store.prefix}user:s:alice", 0, -1)) == sorted(
+        [b"about to be written", record.id.encode()]
+    )
+    await backend.close()
+
+
+async def test_redis_cli_shows_a_record_readably(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(user="Zoë", address="192.0.2.1")
+    await backend.insert(record)
+    shown = json.loads(client.get(store.prefix + record.id))
+    assert (shown["user"], shown["address"], shown["revision"]) == ("s:Zoë", "192.0.2.1", 0)
+    await backend.close()
+
+
+async def test_no_secret_is_in_redis(store: RedisStore) -> None:
+    from .test_secrets import spellings
+
+    client = redis.Redis.from_url(store.url)
+    tokens = []
+    async with PersistentSessionManager(await store.backend()) as manager:
+        for _ in range(3):
+            token = await sign_in(manager)
+            tokens.append(token)
+            for _ in range(3):
+                token = (await exchange(manager, token)).token
+                tokens.append(token)
+    dump = b"".join(
+        key + (client.get(key) if client.type(key) == b"string" else repr(client.zrange(key, 0, -1)).encode())
+        for key in client.keys(f"{store.prefix}*")
+    ).decode()
+    assert dump
+    for token in tokens:
+        for text in spellings(token.cookie_value):
+            assert text not in dump
+
+
+async def test_a_swap_survives_a_flush_of_the_scripts(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record()
+    await backend.insert(record)
+    for revision in (1, 2):
+        client.script_flush()
+        assert await backend.replace(replace(record, revision=revision))
+    await backend.close()
+
+
+async def test_an_exchange_takes_two_round_trips(store: RedisStore) -> None:
+    async with PersistentSessionManager(await store.backend()) as manager:
+        token = (await exchange(manager, await sign_in(manager))).token
+        client = redis.Redis.from_url(store.url)
+        before = client.info("stats")["total_commands_processed"]
+        overhead = client.info("stats")["total_commands_processed"] - before
+        before = client.info("stats")["total_commands_processed"]
+        assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+        # GET and EVALSHA, with the GET and SET that the script runs.
+        assert client.info("stats")["total_commands_processed"] - before - overhead == 4
+
+
+# Faults
+
+
+async def test_a_killed_server_logs_nobody_out_and_service_resumes_by_itself(
+    durable_redis: DurableRedis,  # noqa: F811 -- a fixture
+) -> None:
+    """With AOF always: what was acknowledged is there after SIGKILL, and no token has two successors."""
+    manager = PersistentSessionManager(RedisBackend(durable_redis.url), timeout=1)
+    reuse: list[object] = []
+
+    async def alarm(session: object, _: object) -> None:
+        reuse.append(session)
+
+    manager.on_reuse.append(alarm)
+    async with manager:
+        tokens = [await sign_in(manager, f"user{n}") for n in range(20)]
+        successors: dict[bytes, set[bytes]] = {}
+        stop = asyncio.Event()
+
+        async def browse(token: Token) -> Token:
+            while not stop.is_set():
+                restored = await exchange(manager, token)
+                if restored.token is not None:
+                    successors.setdefault(token.secret, set()).add(restored.token.secret)
+                    token = restored.token
+                await asyncio.sleep(0.01)
+            return token
+
+        browsers = [asyncio.create_task(browse(token)) for token in tokens]
+        await asyncio.sleep(0.1)
+        durable_redis.server.kill()
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(durable_redis.server.start)
+        async with asyncio.timeout(20):
+            while (await exchange(manager, await _any_new(manager))).token is None:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        stop.set()
+        tokens = [await browser for browser in browsers]
+        for token in tokens:
+            assert (await exchange(manager, token)).token is not None
+    assert reuse == []
+    assert all(len(several) == 1 for several in successors.values())
+
+
+async def _any_new(manager: PersistentSessionManager) -> Token:
+    while True:
+        try:
+            return await sign_in(manager, "probe")
+        except BackendError:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_hung_server_is_waited_for_no_longer_than_the_timeout(
+    durable_redis: DurableRedis,  # noqa: F811 -- a fixture
+) -> None:
+    async with PersistentSessionManager(RedisBackend(durable_redis.url), timeout=0.3) as manager:
+        token = await sign_in(manager)
+        durable_redis.server.send(signal.SIGSTOP)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for _ in range(3):
+            assert (await exchange(manager, token)).token is None
+        assert loop.time() - started < 5
+        durable_redis.server.send(signal.SIGCONT)
+        async with asyncio.timeout(20):
+            while (await exchange(manager, token)).token is None:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_failover_by_sentinel_in_the_middle_of_exchanges(
+    redis_sentinel_to_fail: SentinelSetup,  # noqa: F811 -- a fixture
+) -> None:
+    """Redis replicates after it has answered: what the old master had not passed on is lost. That is counted here."""
+    sentinel = Sentinel(redis_sentinel_to_fail.sentinels)
+    client = sentinel.master_for("main", socket_timeout=0.5, socket_connect_timeout=0.5)
+    manager = PersistentSessionManager(RedisBackend(client), timeout=1)
+    reuse: list[str] = []
+
+    async def alarm(session: Any, _: object) -> None:
+        reuse.append(session.id)
+
+    manager.on_reuse.append(alarm)
+    async with manager:
+        tokens = [await sign_in(manager, f"user{n}") for n in range(100)]
+        done = 0
+
+        async def browse(token: Token) -> Token:
+            nonlocal done
+            for _ in range(5):
+                restored = await exchange(manager, token)
+                token = restored.token or token
+                done += restored.token is not None
+            return token
+
+        browsers = [asyncio.create_task(browse(token)) for token in tokens]
+        while done < 100:
+            await asyncio.sleep(0)
+        redis_sentinel_to_fail.servers[0].kill()
+        tokens = [await browser for browser in browsers]
+        async with asyncio.timeout(30):
+            while (await exchange(manager, await _any_new(manager))).token is None:
+                await asyncio.sleep(0.01)
+        outcomes = [(await exchange(manager, token)).outcome for token in tokens]
+    accepted = sum(outcome in (Outcome.CURRENT, Outcome.RACE) for outcome in outcomes)
+    # Each browser is either in, or what it held was lost with the old master: then its record is unknown or older.
+    assert accepted + len(reuse) + outcomes.count(Outcome.UNKNOWN) + outcomes.count(Outcome.LATE) >= 100
+    assert accepted >= 90
+    await client.aclose()
+    for one in sentinel.sentinels:
+        await one.aclose()

@@ -1,0 +1,445 @@
+"""SQLBackend over SQLite and a real PostgreSQL: the contract, many at once, faults, and what is at rest."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from asyncio.subprocess import PIPE
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from aiohttp_persistent_session import BackendError, PersistentSessionManager
+from aiohttp_persistent_session.backends.sql import SQLBackend
+from aiohttp_persistent_session.record import Client
+from aiohttp_persistent_session.testing import BackendContract, make_record
+
+from .servers.postgresql import (
+    PostgreSQL,
+    PostgreSQLStore,
+    SQLiteStore,
+    postgresql_server,  # noqa: F401
+    postgresql_url,  # noqa: F401
+)
+
+Store: TypeAlias = PostgreSQLStore | SQLiteStore
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    store: Store
+    if request.param == "sqlite":
+        store = SQLiteStore(tmp_path)
+    else:
+        store = PostgreSQLStore(request.getfixturevalue("postgresql_url"))
+    yield store
+    await store.clean()
+
+
+async def run(backend: SQLBackend, statement: str) -> list[tuple[Any, ...]]:
+    async with backend._engine.connect() as connection:
+        result = await connection.execute(sa.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+class TestSQLiteFile(BackendContract):
+    @pytest.fixture
+    async def backend(self, tmp_path: Path) -> AsyncIterator[SQLBackend]:
+        store = SQLiteStore(tmp_path)
+        backend = await store.backend()
+        await backend.open()
+        yield backend
+        await store.clean()
+
+
+class TestSQLiteInMemory(BackendContract):
+    @pytest.fixture
+    async def backend(self) -> AsyncIterator[SQLBackend]:
+        backend = SQLBackend("sqlite://")
+        await backend.open()
+        yield backend
+        await backend.close()
+
+
+class TestPostgreSQL(BackendContract):
+    @pytest.fixture
+    async def backend(self, postgresql_url: str) -> AsyncIterator[SQLBackend]:  # noqa: F811
+        store = PostgreSQLStore(postgresql_url)
+        backend = await store.backend()
+        await backend.open()
+        yield backend
+        await store.clean()
+
+
+class TestPassedEngine(BackendContract):
+    @pytest.fixture(params=["file", "memory", "postgresql"])
+    async def backend(
+        self,
+        request: pytest.FixtureRequest,
+        tmp_path: Path,
+    ) -> AsyncIterator[SQLBackend]:
+        store = None
+        url = {"file": f"sqlite+aiosqlite:///{tmp_path / 'own.db'}", "memory": "sqlite+aiosqlite://"}.get(request.param)
+        if url is None:
+            store = PostgreSQLStore(request.getfixturevalue("postgresql_url"))
+            await store.prepare()
+            url = store.url.replace("postgresql:", "postgresql+asyncpg:")
+        engine = create_async_engine(url)
+        backend = SQLBackend(engine)
+        await backend.open()
+        yield backend
+        await backend.close()
+        await engine.dispose()
+        if store is not None:
+            await store.clean()
+
+
+# Opening, closing, arguments
+
+
+async def test_a_passed_engine_stays_usable(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'own.db'}")
+    disposed = []
+    sa.event.listen(engine.sync_engine, "engine_disposed", lambda _: disposed.append(1))
+    backend = SQLBackend(engine)
+    await backend.open()
+    record = make_record()
+    await backend.insert(record)
+    await backend.close()
+    assert not disposed
+    assert engine.sync_engine.hide_parameters is False
+    async with engine.connect() as connection:
+        assert (await connection.execute(sa.select(backend.table.c.id))).scalars().all() == [record.id]
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["sqlite:////proc/none/such.db", "postgresql://nobody@127.0.0.1:1/none"])
+async def test_our_engine_is_disposed_when_opening_fails(url: str) -> None:
+    backend = SQLBackend(url)
+    disposed = []
+    sa.event.listen(backend._engine.sync_engine, "engine_disposed", lambda _: disposed.append(1))
+    with pytest.raises(BackendError) as failure:
+        await backend.open()
+    assert failure.value.__cause__ is not None
+    assert disposed
+    with pytest.raises(BackendError, match="not open"):
+        await backend.get("x" * 22)
+    await backend.close()
+    # aiosqlite does not wait for the thread of a connection that failed, which still answers to this test's loop.
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, 10)
+
+
+async def test_records_survive_a_reopen(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    record = make_record()
+    await backend.insert(record)
+    await backend.close()
+    await backend.open()
+    assert await backend.get(record.id) == record
+
+
+async def test_8_open_a_fresh_database_at_once(store: Store) -> None:
+    backends = [await store.backend() for _ in range(8)]
+    await asyncio.gather(*(backend.open() for backend in backends))
+    record = make_record()
+    await backends[0].insert(record)
+    for backend in backends:
+        assert await backend.get(record.id) == record
+
+
+async def test_one_backend_opened_8_times_at_once_is_ready_for_each(store: Store) -> None:
+    backend = await store.backend()
+
+    async def open_and_use() -> None:
+        await backend.open()
+        await backend.insert(make_record())
+
+    await asyncio.gather(*(open_and_use() for _ in range(8)))
+
+
+@pytest.mark.parametrize("user", [-(2**8191) + 1, "".join(map(chr, range(0x4E00, 0x4E00 + 341)))])
+async def test_the_longest_ids_of_users_fit_the_index(store: Store, user: int | str) -> None:
+    backend = await store.backend()
+    await backend.open()
+    record = make_record(user=user)
+    await backend.insert(record)
+    assert await backend.of_user(user) == [record]
+
+
+async def test_a_table_that_exists_is_not_touched(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    await run(backend, f"DROP INDEX ix_{backend.table.name}_user_id")
+    again = await store.backend()
+    await again.open()
+    with pytest.raises(SQLAlchemyError):  # it is still gone
+        await run(backend, f"DROP INDEX ix_{backend.table.name}_user_id")
+
+
+@pytest.mark.parametrize(
+    ("argument", "error", "text"),
+    [
+        ("mysql://u@h/d", ValueError, "sqlite:"),
+        ("postgresql+psycopg://u@h/d", ValueError, "create_async_engine"),
+        ("no url", ValueError, "cannot be read"),
+        (5, TypeError, "create_async_engine"),
+        (sa.create_engine("sqlite://"), TypeError, "create_async_engine"),
+    ],
+)
+def test_wrong_arguments_say_what_to_pass(argument: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        SQLBackend(argument)
+
+
+@pytest.mark.parametrize(
+    ("module", "url"),
+    [
+        ("sqlalchemy", "sqlite://"),
+        ("aiosqlite", "sqlite://"),
+        ("asyncpg", "postgresql://u@h/d"),
+        ("greenlet", "sqlite://"),
+    ],
+)
+def test_a_missing_extra_says_what_to_install(module: str, url: str) -> None:
+    program = f"""
+import sys
+sys.modules[{module!r}] = None
+try:
+    from aiohttp_persistent_session.backends.sql import SQLBackend
+    SQLBackend({url!r})
+except ImportError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 'pip install "aiohttp-persistent-session[sql]"' in ran.stdout
+
+
+async def test_errors_do_not_hold_what_is_stored(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    record = make_record(user="a-user-of-theirs", data='{"a-secret": 1}')
+    await backend.insert(record)
+    with pytest.raises(BackendError) as failure:
+        await backend.insert(record)
+    text = "".join(traceback.format_exception(failure.value))
+    assert "IntegrityError" in text
+    assert "a-user-of-theirs" not in text
+    assert "a-secret" not in text
+
+
+# Many at once, the purge, indexes
+
+
+SWAPS = """
+import asyncio, sys
+from dataclasses import replace
+from aiohttp_persistent_session.backends.sql import SQLBackend
+
+async def main():
+    backend = SQLBackend(sys.argv[1])
+    await backend.open()
+    won = 0
+    while won < 50:
+        record = await backend.get(sys.argv[2])
+        won += await backend.replace(replace(record, revision=record.revision + 1))
+    await backend.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_4_processes_swap_on_one_sqlite_file(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path)
+    backend = await store.backend()
+    await backend.open()
+    assert await run(backend, "PRAGMA journal_mode") == [("wal",)]
+    assert await run(backend, "PRAGMA busy_timeout") == [(10000,)]
+    record = make_record()
+    await backend.insert(record)
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", SWAPS, store.url, record.id, stderr=PIPE)
+        for _ in range(4)
+    ]
+    for process in processes:
+        _, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+    stored = await backend.get(record.id)
+    assert stored is not None
+    assert stored.revision == 200
+    await store.clean()
+
+
+async def fill(backend: SQLBackend, count: int, **changes: Any) -> None:
+    await backend.insert(make_record(**changes))
+    copied = ", ".join(column.name for column in backend.table.c if column.name != "id")
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"  # noqa: S608
+    padded = "substr('0000000000000000000000' || i, -22)" if backend._sqlite else "lpad(i::text, 22, '0')"
+    name = backend.table.name
+    await run(backend, f"{numbers} INSERT INTO {name} (id, {copied}) SELECT {padded}, {copied} FROM {name}, n")  # noqa: S608
+
+
+async def test_purge_is_bounded(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    await fill(backend, 2500, expires_at=1000.0)
+    living = make_record()
+    await backend.insert(living)
+    assert [await backend.purge(1000.0) for _ in range(4)] == [1000, 1000, 500, 0]
+    assert await backend.get(living.id) == living
+
+
+async def test_the_managers_purge_stops_with_it(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    await fill(backend, 1500, expires_at=1000.0)
+    manager = PersistentSessionManager(backend)
+    async with manager:
+        while await run(backend, f"SELECT count(*) FROM {backend.table.name}") != [(0,)]:  # noqa: S608
+            await asyncio.sleep(0.01)
+        purging = manager._purging
+    assert purging is not None
+    assert purging.done()
+
+
+async def test_indexes_are_used(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    await fill(backend, 5000)
+    await run(backend, f"UPDATE {backend.table.name} SET user_id = id")  # noqa: S608
+    await run(backend, "ANALYZE")
+    statements: list[str] = []
+
+    def note(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        statements.append(statement)
+
+    sa.event.listen(backend._engine.sync_engine, "before_cursor_execute", note)
+    await backend.get("x" * 22)
+    await backend.of_user("x")
+    await backend.purge(1000.0)
+    name = backend.table.name
+    primary = "sqlite_autoindex" if backend._sqlite else f"{name}_pkey"
+    explain = "EXPLAIN QUERY PLAN " if backend._sqlite else "EXPLAIN "
+    assert len(statements) == 3  # each operation is one statement
+    for statement, index in zip(statements[:3], (primary, f"ix_{name}_user_id", f"ix_{name}_expires_at"), strict=True):
+        literal = re.sub(r"\$\d+::VARCHAR|(?<=id = )\?", "'x'", statement)
+        literal = re.sub(r"\$\d+::(FLOAT|DOUBLE PRECISION)", "1000.0", literal)
+        literal = re.sub(r"\$\d+::(INTEGER|BIGINT)|\?", "1000", literal)
+        plan = str(await run(backend, explain + literal))
+        assert index in plan, plan
+
+
+# What is at rest
+
+
+async def test_no_secret_is_in_the_store(store: Store) -> None:
+    backend = await store.backend()
+    tokens = []
+    async with PersistentSessionManager(backend) as manager:
+        token, _ = await manager.remember("alice", data={"a": 1}, client=Client("UA"), replaces=(), request=None)
+        tokens.append(token)
+
+        async def accept(_: object) -> bool:
+            return True
+
+        for _ in range(3):
+            restored = await manager.restore(tokens[-1], client=Client("UA"), accept=accept, request=None)
+            assert restored.token is not None
+            tokens.append(restored.token)
+        dump = repr(await run(backend, f"SELECT * FROM {backend.table.name}")).encode()  # noqa: S608
+        if isinstance(store, SQLiteStore):
+            dump += b"".join(path.read_bytes() for path in store.path.parent.glob(f"{store.path.name}*"))
+    assert b"alice" in dump
+    for token in tokens:
+        for half in (token.selector, token.secret):
+            for spelling in (
+                half,
+                repr(half)[2:-1].encode(),
+                half.hex().encode(),
+                b64encode(half),
+                urlsafe_b64encode(half),
+            ):
+                assert spelling.rstrip(b"=") not in dump
+
+
+# Faults
+
+
+async def test_a_killed_postgresql(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+    async with PersistentSessionManager(SQLBackend(postgresql_server.url), timeout=1) as manager:
+        _, record = await manager.remember("alice", data=None, client=Client(), replaces=(), request=None)
+        backend = manager._store.backend
+        await asyncio.gather(*(backend.get(record.id) for _ in range(5)))
+        exchanged = replace(record, revision=1, address="192.0.2.1")
+        assert await backend.replace(exchanged)
+        postgresql_server.kill()
+        with pytest.raises(BackendError) as failure:
+            await manager.sessions("alice")
+        assert failure.value.__cause__ is not None
+        postgresql_server.start()
+        assert await backend.get(record.id) == exchanged
+        assert len(await asyncio.gather(*(manager.sessions("alice") for _ in range(20)))) == 20
+
+
+async def test_a_postgresql_started_again_unnoticed(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+    backend = SQLBackend(postgresql_server.url)
+    await backend.open()
+    record = make_record()
+    await backend.insert(record)
+    postgresql_server.kill()
+    await asyncio.to_thread(postgresql_server.start)
+    # No call has failed meanwhile, and none does now.
+    assert await backend.get(record.id) == record
+    await backend.close()
+
+
+async def test_a_hung_postgresql(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+    timeout = 0.5
+    async with PersistentSessionManager(SQLBackend(postgresql_server.url), timeout=timeout) as manager:
+        _, record = await manager.remember("alice", data=None, client=Client(), replaces=(), request=None)
+        backend = manager._store.backend
+        await asyncio.gather(*(backend.get(record.id) for _ in range(10)))
+        postgresql_server.send(signal.SIGSTOP)
+        began = time.monotonic()
+        calls = (manager.sessions("alice") for _ in range(30))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - began < timeout + 0.5
+        assert all(isinstance(answer, BackendError) for answer in answers)
+        postgresql_server.send(signal.SIGCONT)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                assert len(await manager.sessions("alice")) == 1
+                break
+            except BackendError:
+                assert time.monotonic() < deadline
+        for _ in range(30):
+            assert await backend.get(record.id) == record
+
+
+async def test_closing_while_postgresql_hangs(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+    backend = SQLBackend(postgresql_server.url)
+    await backend.open()
+    call = asyncio.create_task(backend.get("x" * 22))
+    await call
+    postgresql_server.send(signal.SIGSTOP)
+    call = asyncio.create_task(backend.get("x" * 22))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(backend.close(), 20)
+    with pytest.raises(BackendError):
+        await call
