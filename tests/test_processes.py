@@ -1,0 +1,219 @@
+"""Several worker processes on one store: one token presented to all of them at once, and answers that get lost."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from aiohttp_persistent_session import BackendError, MongoBackend, PersistentSessionManager, RedisBackend, SQLBackend
+from aiohttp_persistent_session.record import Client, Outcome
+from aiohttp_persistent_session.tokens import Token
+
+from .browser import SESSION, TOKEN, cookies_set_by
+
+WORKERS, BROWSERS, AT_ONCE = 4, 200, 8
+
+
+def arguments_of(scheme: str, request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """Return class and arguments of a backend that keeps this test's records apart."""
+    if scheme == "sqlite":
+        return ["SQLBackend", f"sqlite:///{tmp_path / 'records.db'}"]
+    url = request.getfixturevalue(f"{scheme}_url")
+    own = tmp_path.name.replace("-", "_")[:40] + format(hash(tmp_path) % 2**32, "x")
+    return {
+        "postgresql": ["SQLBackend", url, f"table={own}"],
+        "redis": ["RedisBackend", url, f"prefix={own}:"],
+        "mongodb": ["MongoBackend", url, f"collection={own}"],
+    }[scheme]
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "redis", "mongodb"])
+async def test_four_processes_race_for_each_token_and_hand_out_one_successor(
+    scheme: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """200 browsers present a token 8 times at once across 4 workers: nobody is refused, each opens one session."""
+    processes = [
+        subprocess.Popen(  # noqa: ASYNC220 -- before anything else runs in this loop
+            [sys.executable, "-m", "tests.worker_process", *arguments_of(scheme, request, tmp_path)],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(WORKERS)
+    ]
+    try:
+        ports = [int(process.stdout.readline()) for process in processes if process.stdout]
+        async with aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=64)
+        ) as http:
+
+            async def ask(port: int, token: str) -> tuple[Any, str, bool]:
+                headers = {"Cookie": f"{TOKEN}={token}"}
+                async with http.get(f"http://127.0.0.1:{port}/me", headers=headers) as response:
+                    cookies = cookies_set_by(response.headers)
+                    return (await response.json())["user"], cookies[TOKEN].value, SESSION in cookies
+
+            async def browse(number: int) -> None:
+                user = f"user{number}"
+                url = f"http://127.0.0.1:{ports[number % WORKERS]}/login"
+                async with http.post(url, data={"user": user}, allow_redirects=False) as response:
+                    token = cookies_set_by(response.headers)[TOKEN].value
+                answers = await asyncio.gather(*(ask(ports[n % WORKERS], token) for n in range(AT_ONCE)))
+                assert [answer[0] for answer in answers] == [user] * AT_ONCE
+                assert len({answer[1] for answer in answers} - {token}) == 1
+                assert token not in {answer[1] for answer in answers}
+                assert sum(answer[2] for answer in answers) == 1
+
+            # In parties: what is raced for is one token, not the machine.
+            for start in range(0, BROWSERS, 20):
+                await asyncio.gather(*(browse(number) for number in range(start, start + 20)))
+    finally:
+        for process in processes:
+            process.communicate(timeout=30)
+    assert [process.returncode for process in processes] == [0] * WORKERS
+
+
+class Proxy:
+    """Passes TCP on to a server, and on demand cuts the connection in the place of an answer."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = host, port
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self.cut_answer_to: Callable[[bytes], bool] | None = None
+        self.cuts = 0
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._open):
+            writer.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection(*self._target)
+        self._open |= {writer, server_writer}
+        cutting = False
+
+        async def up() -> None:
+            nonlocal cutting
+            while data := await reader.read(65536):
+                if self.cut_answer_to is not None and self.cut_answer_to(data):
+                    self.cut_answer_to, cutting = None, True
+                server_writer.write(data)
+                await server_writer.drain()
+
+        async def down() -> None:
+            while data := await server_reader.read(65536):
+                if cutting:
+                    # The server has answered, so it has done what it was asked.
+                    self.cuts += 1
+                    return
+                writer.write(data)
+                await writer.drain()
+
+        tasks = [asyncio.create_task(up()), asyncio.create_task(down())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for one in (writer, server_writer):
+                one.close()
+                self._open.discard(one)
+
+
+WRITES = {"redis": (b"EVALSHA", b"evalsha"), "postgresql": (b"UPDATE",), "mongodb": (b"update",)}
+INSERTS = {"redis": (b"NX",), "postgresql": (b"INSERT",), "mongodb": (b"insert",)}
+DELETES = {"redis": (b"GETDEL",), "postgresql": (b"DELETE",), "mongodb": (b"delete",)}
+
+
+def containing(*needles: bytes) -> Callable[[bytes], bool]:
+    return lambda data: any(needle in data for needle in needles)
+
+
+@pytest.fixture(params=["redis", "postgresql", "mongodb"])
+async def cut(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[tuple[str, Proxy, PersistentSessionManager]]:
+    """A manager whose connection to a real server leads through a proxy."""
+    scheme: str = request.param
+    kind, url, *options = arguments_of(scheme, request, tmp_path)
+    parts = urlsplit(url)
+    async with Proxy(parts.hostname or "127.0.0.1", parts.port or 0) as proxy:
+        through = parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{proxy.port}")).geturl()
+        cls: Any = {"RedisBackend": RedisBackend, "SQLBackend": SQLBackend, "MongoBackend": MongoBackend}[kind]
+        backend = cls(through, **dict(option.split("=", 1) for option in options))
+        async with PersistentSessionManager(backend, timeout=5) as manager:
+            yield scheme, proxy, manager
+
+
+async def anybody(_: object) -> bool:
+    return True
+
+
+async def sign_in(manager: PersistentSessionManager) -> Token:
+    token, _ = await manager.remember("alice", data=None, client=Client(), replaces=(), request=None)
+    return token
+
+
+async def test_an_exchange_cut_off_before_its_answer_has_happened_once(
+    cut: tuple[str, Proxy, PersistentSessionManager],
+) -> None:
+    """Whether the driver repeats the command or gives up: one successor, and the browser is in."""
+    scheme, proxy, manager = cut
+    token = await sign_in(manager)
+    proxy.cut_answer_to = containing(*WRITES[scheme])
+    restored = await manager.restore(token, client=Client(), accept=anybody, request=None)
+    assert proxy.cuts == 1
+    if restored.token is None:
+        restored = await manager.restore(token, client=Client(), accept=anybody, request=None)
+    assert restored.token is not None
+    again = await manager.restore(token, client=Client(), accept=anybody, request=None)
+    assert (again.outcome, again.token) == (Outcome.RACE, restored.token)
+    assert (await manager.restore(restored.token, client=Client(), accept=anybody, request=None)).token is not None
+
+
+async def test_a_sign_in_cut_off_before_its_answer_can_be_relied_on(
+    cut: tuple[str, Proxy, PersistentSessionManager],
+) -> None:
+    """It succeeds, for the record is found to be there; or it fails, and leaves nothing that is listed."""
+    scheme, proxy, manager = cut
+    proxy.cut_answer_to = containing(*INSERTS[scheme])
+    try:
+        token = await sign_in(manager)
+    except BackendError:
+        assert await manager.sessions("alice") == []
+    else:
+        assert (await manager.restore(token, client=Client(), accept=anybody, request=None)).token is not None
+        assert len(await manager.sessions("alice")) == 1
+    assert proxy.cuts == 1
+
+
+async def test_a_revocation_cut_off_before_its_answer_has_happened(
+    cut: tuple[str, Proxy, PersistentSessionManager],
+) -> None:
+    scheme, proxy, manager = cut
+    token = await sign_in(manager)
+    proxy.cut_answer_to = containing(*DELETES[scheme])
+    try:
+        assert await manager.revoke(token.id) in (True, False)
+    except BackendError:
+        await manager.revoke(token.id)
+    assert proxy.cuts == 1
+    assert (await manager.restore(token, client=Client(), accept=anybody, request=None)).outcome is Outcome.UNKNOWN
