@@ -227,7 +227,7 @@ class PersistentSessionManager:
             BackendError: the store failed.
         """
         purged = 0
-        while batch := await self._store.purge(self._now()):
+        while (batch := await self._store.purge(self._now())) > 0:
             purged += batch
         return purged
 
