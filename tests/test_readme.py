@@ -129,3 +129,17 @@ async def test_the_logins_of_the_readme_sign_in() -> None:
         ):
             assert (await response.json())["user"] == "alice"
             assert {cookie.key for cookie in client.session.cookie_jar} == {"AIOHTTP_SESSION"}
+
+
+DOCS = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_the_examples_of_each_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as they go without the servers that they name: clients connect when they are used."""
+    monkeypatch.chdir(tmp_path)
+    for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        namespace: dict[str, Any] = {
+            name: getattr(aiohttp_persistent_session, name) for name in aiohttp_persistent_session.__all__
+        }
+        exec(example, namespace | {"__name__": "example"})
