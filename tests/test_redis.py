@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -28,10 +27,8 @@ from aiohttp_persistent_session.tokens import Token
 
 from .servers.redis import (  # noqa: F401 -- fixtures
     ClusterSetup,
-    DurableRedis,
     RedisStore,
     SentinelSetup,
-    durable_redis,
     redis_cluster,
     redis_sentinel,
     redis_sentinel_to_fail,
@@ -268,71 +265,12 @@ async def test_an_exchange_takes_two_round_trips(store: RedisStore) -> None:
 # Faults
 
 
-async def test_a_killed_server_logs_nobody_out_and_service_resumes_by_itself(
-    durable_redis: DurableRedis,  # noqa: F811 -- a fixture
-) -> None:
-    """With AOF always: what was acknowledged is there after SIGKILL, and no token has two successors."""
-    manager = PersistentSessionManager(RedisBackend(durable_redis.url), timeout=1)
-    reuse: list[object] = []
-
-    async def alarm(session: object, _: object) -> None:
-        reuse.append(session)
-
-    manager.on_reuse.append(alarm)
-    async with manager:
-        tokens = [await sign_in(manager, f"user{n}") for n in range(20)]
-        successors: dict[bytes, set[bytes]] = {}
-        stop = asyncio.Event()
-
-        async def browse(token: Token) -> Token:
-            while not stop.is_set():
-                restored = await exchange(manager, token)
-                if restored.token is not None:
-                    successors.setdefault(token.secret, set()).add(restored.token.secret)
-                    token = restored.token
-                await asyncio.sleep(0.01)
-            return token
-
-        browsers = [asyncio.create_task(browse(token)) for token in tokens]
-        await asyncio.sleep(0.1)
-        durable_redis.server.kill()
-        await asyncio.sleep(0.1)
-        await asyncio.to_thread(durable_redis.server.start)
-        async with asyncio.timeout(20):
-            while (await exchange(manager, await _any_new(manager))).token is None:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
-        stop.set()
-        tokens = [await browser for browser in browsers]
-        for token in tokens:
-            assert (await exchange(manager, token)).token is not None
-    assert reuse == []
-    assert all(len(several) == 1 for several in successors.values())
-
-
 async def _any_new(manager: PersistentSessionManager) -> Token:
     while True:
         try:
             return await sign_in(manager, "probe")
         except BackendError:
             await asyncio.sleep(0.01)
-
-
-async def test_a_hung_server_is_waited_for_no_longer_than_the_timeout(
-    durable_redis: DurableRedis,  # noqa: F811 -- a fixture
-) -> None:
-    async with PersistentSessionManager(RedisBackend(durable_redis.url), timeout=0.3) as manager:
-        token = await sign_in(manager)
-        durable_redis.server.send(signal.SIGSTOP)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        for _ in range(3):
-            assert (await exchange(manager, token)).token is None
-        assert loop.time() - started < 5
-        durable_redis.server.send(signal.SIGCONT)
-        async with asyncio.timeout(20):
-            while (await exchange(manager, token)).token is None:
-                await asyncio.sleep(0.01)
 
 
 async def test_a_failover_by_sentinel_in_the_middle_of_exchanges(
