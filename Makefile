@@ -52,6 +52,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/live_request.py $(ARGS)
+	@echo "the stores: $(BIN)/python benchmarks/stores.py URL..."
 
 clean:
 	rm -rf $(VENV) .venv-lowest build dist screenshots .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
