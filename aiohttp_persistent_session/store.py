@@ -41,7 +41,8 @@ class Store:
             async with self._watched("open", _NO_DEADLINE):
                 await self.backend.open()
         except BaseException:
-            await self.backend.close()
+            with contextlib.suppress(Exception):  # what failed first is what is told
+                await self.backend.close()
             raise
 
     async def close(self) -> None:

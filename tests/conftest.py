@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import AsyncIterator
+import warnings
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -13,6 +15,27 @@ from .stores import STORES, Store, make_store, mongodb_url, postgresql_url, redi
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store" in metafunc.fixturenames and getattr(metafunc.module, "EVERY_STORE", False):
         metafunc.parametrize("store", STORES, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def sockets_that_drivers_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drivers leave the sockets of servers that were killed or hung to the garbage collector: have it run here."""
+    yield
+    if getattr(request.module, "KILLS_SERVERS", False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(getattr(item, "module", None), "KILLS_SERVERS", False):
+            # Or earlier, of its own accord; the warning itself comes wrapped.
+            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
+            item.add_marker(
+                pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
+            )
+            item.add_marker(pytest.mark.filterwarnings("ignore:.*<socket:pytest.PytestUnraisableExceptionWarning"))
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ BROWSERS = 20
 RESUMES_WITHIN = 30.0
 """Seconds, for a slow machine; it takes a fraction of one."""
 
+KILLS_SERVERS = True
+
 
 @dataclass
 class Durable:

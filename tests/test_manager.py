@@ -165,11 +165,11 @@ async def test_a_receiver_that_fails_or_is_slow_costs_nobody_the_token(
             raise ZeroDivisionError
 
         async def slow(_: PersistentSession, __: web.Request | None) -> None:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.7)
 
         app[PERSISTENT_SESSIONS].on_restore.extend([failing, slow])
 
-    worker = await workers(await store.backend(), prepare=prepare, timeout=0.05)
+    worker = await workers(await store.backend(), prepare=prepare, timeout=0.5)
     browser = Browser(worker)
     await browser.sign_in()
     browser.end_session()

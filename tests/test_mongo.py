@@ -43,6 +43,8 @@ A_LITTLE = 0.5
 
 RECOVERS_WITHIN = 30.0
 
+KILLS_SERVERS = True
+
 
 @pytest.fixture
 async def store(mongodb_url: str) -> AsyncIterator[MongoStore]:

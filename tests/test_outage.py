@@ -18,7 +18,7 @@ EVERY_STORE = True
 
 @pytest.fixture
 async def browser(workers: Workers, backend: FaultyBackend) -> Browser:
-    browser = Browser(await workers(backend, timeout=0.05))
+    browser = Browser(await workers(backend, timeout=0.5))
     await browser.sign_in()
     return browser
 
@@ -117,7 +117,7 @@ async def test_an_outage_is_logged_once_and_its_end_too(
 async def test_remember_and_forget_tell_the_handler(
     workers: Workers, backend: FaultyBackend, path: str, outage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    browser = Browser(await workers(backend, timeout=0.05))
+    browser = Browser(await workers(backend, timeout=0.5))
     await browser.sign_in()
     outage()
     reply = await browser.post(path, data={"user": "alice"})
@@ -294,7 +294,7 @@ async def test_reuse_while_the_store_cannot_delete_is_found_again(browser: Brows
 async def test_a_hung_store_holds_a_request_up_for_the_timeout_and_little_more(
     workers: Workers, backend: FaultyBackend
 ) -> None:
-    browser = Browser(await workers(backend, timeout=0.2))
+    browser = Browser(await workers(backend, timeout=0.5))
     await browser.sign_in()
     browser.end_session()
     backend.hang()
@@ -302,7 +302,7 @@ async def test_a_hung_store_holds_a_request_up_for_the_timeout_and_little_more(
     started = loop.time()
     assert (await browser.get()).user is None
     # No boundary of a rule: a wide margin for a loaded machine, and still far from no limit at all.
-    assert 0.19 < loop.time() - started < 5
+    assert 0.49 < loop.time() - started < 5
 
 
 async def test_a_swap_that_others_win_for_ever_gives_up(browser: Browser, backend: FaultyBackend) -> None:

@@ -21,6 +21,8 @@ from .browser import SESSION, TOKEN, cookies_set_by
 
 WORKERS, BROWSERS, AT_ONCE = 4, 200, 8
 
+KILLS_SERVERS = True
+
 
 def arguments_of(scheme: str, request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     """Return class and arguments of a backend that keeps this test's records apart."""

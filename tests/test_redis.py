@@ -37,6 +37,8 @@ from .servers.redis import (  # noqa: F401 -- fixtures
 
 NOBODY = Client()
 
+KILLS_SERVERS = True
+
 
 async def anybody(_: object) -> bool:
     return True
@@ -167,7 +169,7 @@ async def test_a_record_and_its_users_index_expire_by_themselves(store: RedisSto
     record = make_record(expires_at=round(time.time() + 0.2, 3))
     await backend.insert(record)
     (index,) = client.keys(f"{store.prefix}user:*")
-    assert client.pexpiretime(index) == round(record.expires_at * 1000) + 30 * 24 * 3600 * 1000
+    assert client.pexpiretime(index) == round(record.expires_at * 1000) + 24 * 3600 * 1000
     deadline = time.monotonic() + 20
     while await backend.get(record.id) is not None:
         assert time.monotonic() < deadline
@@ -182,8 +184,8 @@ async def test_the_index_is_kept_as_long_as_its_records_and_not_written_each_tim
     await backend.insert(record)
     index = f"{store.prefix}user:s:alice"
     first = client.pexpiretime(index)
-    for day in (1, 10, 29):
-        record = replace(record, revision=record.revision + 1, expires_at=record.expires_at + 86400 * (day > 0))
+    for minutes in (1, 60, 1300):
+        record = replace(record, revision=record.revision + 1, expires_at=round(record.expires_at + minutes, 3))
         assert await backend.replace(record)
         assert client.pexpiretime(index) == first
     record = replace(record, revision=record.revision + 1, expires_at=record.expires_at + 40 * 86400)
@@ -207,6 +209,64 @@ async def test_entries_without_a_record_are_tolerated_and_pruned_once_they_are_o
         [b"about to be written", record.id.encode()]
     )
     await backend.close()
+
+
+async def test_a_lost_index_entry_comes_back_with_a_days_activity(store: RedisStore) -> None:
+    """Index and record may be on different shards, of which one fails over."""
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(user="alice")
+    await backend.insert(record)
+    client.delete(f"{store.prefix}user:s:alice")
+    record = replace(record, revision=1, expires_at=record.expires_at + 2 * 86400)
+    assert await backend.replace(record)
+    assert await backend.of_user("alice") == [record]
+    await backend.close()
+
+
+async def test_the_index_of_one_who_only_signs_in_does_not_grow_without_end(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    index = f"{store.prefix}user:s:alice"
+    client.zadd(index, {f"gone{number}": time.time() - 7200 - number for number in range(45)})
+    for _ in range(5):
+        await backend.insert(make_record(user="alice"))
+    assert client.zcard(index) == 5
+    await backend.close()
+
+
+async def test_an_index_of_thousands_is_read_in_parts(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(user="alice")
+    await backend.insert(record)
+    client.zadd(f"{store.prefix}user:s:alice", {f"gone{number}": time.time() - 7200 for number in range(3000)})
+    assert await backend.of_user("alice") == [record]
+    assert client.zcard(f"{store.prefix}user:s:alice") == 1
+    await backend.close()
+
+
+async def test_three_hundred_callers_at_once_are_all_served(store: RedisStore) -> None:
+    """redis-py 8 allows a client 100 connections by default, and fails over the next call."""
+    backend = await store.backend()
+    record = make_record()
+    await backend.insert(record)
+    assert await asyncio.gather(*(backend.get(record.id) for _ in range(300))) == [record] * 300
+    await backend.close()
+
+
+async def test_what_is_no_record_is_a_backend_error(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    for junk in ("junk", "[]", "{}"):
+        client.set(f"{store.prefix}{'A' * 22}", junk)
+        with pytest.raises(BackendError):
+            await backend.get("A" * 22)
+    await backend.close()
+
+
+@pytest.mark.parametrize("password", ["hunter#2", "hunter/2", "hunter?2"])
+def test_a_malformed_url_does_not_quote_the_password(password: str) -> None:
+    with pytest.raises(ValueError, match="percent-encoded") as caught:
+        RedisBackend(f"redis://bob:{password}@127.0.0.1:6379/0")
+    assert "hunter" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 async def test_redis_cli_shows_a_record_readably(store: RedisStore) -> None:

@@ -37,6 +37,8 @@ from .servers.postgresql import (
 
 Store: TypeAlias = PostgreSQLStore | SQLiteStore
 
+KILLS_SERVERS = True
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:

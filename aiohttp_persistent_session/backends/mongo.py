@@ -90,7 +90,7 @@ class MongoBackend(Backend):
             with _failures():
                 if self._url is not None and self._client is None:
                     # Not before: it belongs to the event loop that runs now.
-                    self._client = pymongo.AsyncMongoClient(self._url)
+                    self._client = _make_client(self._url)
                     self._collection = self._client.get_default_database(self._names[0]).get_collection(
                         self._names[1], _CODEC, pymongo.ReadPreference.PRIMARY, _WRITE_CONCERN, _READ_CONCERN
                     )
@@ -145,14 +145,21 @@ class MongoBackend(Backend):
 def _checked(url: str) -> str:
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError("the URL must begin with mongodb:// or mongodb+srv://")
-    if url.startswith("mongodb://"):  # the other kind cannot be parsed without asking the DNS
-        try:
-            parse_uri(url)
-        except (PyMongoError, ValueError) as error:
-            # Neither quoted nor chained: PyMongo tells what it cannot read, which may be the password.
-            text = f"the MongoDB URL is malformed ({type(error).__name__}); are user and password percent-encoded?"
-            raise ValueError(text) from None
+    try:
+        # The other kind cannot be resolved without asking the DNS, but is written alike.
+        parse_uri(url.replace("mongodb+srv://", "mongodb://", 1))
+    except (PyMongoError, ValueError) as error:
+        # Neither quoted nor chained: PyMongo tells what it cannot read, which may be the password.
+        text = f"the MongoDB URL is malformed ({type(error).__name__}); are user and password percent-encoded?"
+        raise ValueError(text) from None
     return url
+
+
+def _make_client(url: str) -> pymongo.AsyncMongoClient[dict[str, Any]]:
+    try:
+        return pymongo.AsyncMongoClient(url)
+    except (PyMongoError, ValueError) as error:
+        raise BackendError(f"the MongoDB URL cannot be used ({type(error).__name__})") from None
 
 
 def _is_asynchronous(collection: object) -> bool:

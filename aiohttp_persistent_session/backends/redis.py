@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -32,8 +33,13 @@ from .base import (
 Client: TypeAlias = "Redis | RedisCluster"
 
 _DAY = 24 * 3600 * 1000
-INDEX_OUTLIVES_RECORD = 30 * _DAY
-"""Milliseconds for which a user's index outlives its records: it is written no oftener than that."""
+INDEX_OUTLIVES_RECORD = _DAY
+"""Milliseconds for which a user's index outlives its records: it is written no oftener than that, and no more rarely,
+so that an entry which was lost (to a failover of another shard, say) comes back with a day's activity."""
+
+_CHUNK = 500
+_LOOKED_AT_BY_INSERT = 10
+_WAITS_FOR_CLOSE = 2.0
 
 PRUNED_AFTER = 3600.0
 """Seconds for which an index entry without a record is left alone: the record may be about to be written."""
@@ -70,7 +76,13 @@ class RedisBackend(Backend):
         if isinstance(url_or_client, str):
             if not url_or_client.startswith(("redis://", "rediss://", "unix://")):
                 raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
-            self._client: Any = Redis.from_url(url_or_client)
+            try:
+                # Above its own default, 100 by now, redis-py fails at once: the manager's timeout is limit enough.
+                self._client: Any = Redis.from_url(url_or_client, max_connections=2**31)
+            except ValueError as error:
+                # Neither quoted nor chained: it tells what it cannot read, which may be the password.
+                hint = "the URL of RedisBackend is malformed; is the password percent-encoded?"
+                raise ValueError(f"{hint} ({type(error).__name__})") from None
         elif isinstance(url_or_client, Redis | RedisCluster):
             if any(getattr(url_or_client, name, None) for name in ("read_from_replicas", "load_balancing_strategy")):
                 raise ValueError("RedisBackend must not read from replicas: what they lack looks like a copied token")
@@ -91,7 +103,9 @@ class RedisBackend(Backend):
 
     async def close(self) -> None:
         if self._owned:
-            await self._client.aclose()
+            with _driver_errors():
+                async with asyncio.timeout(_WAITS_FOR_CLOSE):
+                    await self._client.aclose()
 
     async def insert(self, record: Record) -> None:
         with _driver_errors():
@@ -99,11 +113,13 @@ class RedisBackend(Backend):
             text = f'{{"revision":{record.revision},"indexed_until":{indexed_until},{_body(record)}'
             if not await self._client.set(self._key(record.id), text, nx=True, pxat=_milliseconds(record.expires_at)):
                 raise BackendError(f"the id {record.id} exists already")
+            # Or the index of one who signs in and never looks would grow without end.
+            await self._find(self._index_key(record.user), 0, _LOOKED_AT_BY_INSERT - 1)
 
     async def get(self, id: str) -> Record | None:
         with _driver_errors():
             text = await self._client.get(self._key(id))
-        return None if text is None else _record(id, text)
+            return None if text is None else _record(id, text)
 
     async def replace(self, record: Record) -> bool:
         with _driver_errors():
@@ -124,19 +140,8 @@ class RedisBackend(Backend):
             return True
 
     async def of_user(self, user: UserId) -> list[Record]:
-        index = self._index_key(user)
         with _driver_errors():
-            entries = [(_text(id), created) for id, created in await self._client.zrange(index, 0, -1, withscores=True)]
-            pipeline = self._client.pipeline(transaction=False)
-            for id, _ in entries:
-                pipeline.get(self._key(id))
-            found = dict(zip(entries, await pipeline.execute() if entries else (), strict=True))
-            pruned = [
-                id for (id, created), text in found.items() if text is None and created < time.time() - PRUNED_AFTER
-            ]
-            if pruned:
-                await self._client.zrem(index, *pruned)
-        records = [_record(id, text) for (id, _), text in found.items() if text is not None]
+            records = await self._find(self._index_key(user), 0, -1)
         return [record for record in records if same_user(record.user, user)]
 
     async def purge(self, now: float) -> int:
@@ -150,6 +155,22 @@ class RedisBackend(Backend):
         except NoScriptError:
             kept = await self._client.eval(_SWAP, *arguments)
         return None if kept is None else int(kept)
+
+    async def _find(self, index: str, first: int, last: int) -> list[Record]:
+        """Return the records of these entries of an index; drop the entries that have none, unless they are young."""
+        entries = await self._client.zrange(index, first, last, withscores=True)
+        records = []
+        for start in range(0, len(entries), _CHUNK):  # so that a long index gets shorter even if time runs out
+            chunk = [(_text(id), created) for id, created in entries[start : start + _CHUNK]]
+            pipeline = self._client.pipeline(transaction=False)
+            for id, _ in chunk:
+                pipeline.get(self._key(id))
+            found = list(zip(chunk, await pipeline.execute(), strict=True))
+            records += [_record(id, text) for (id, _), text in found if text is not None]
+            old = time.time() - PRUNED_AFTER
+            if gone := [id for (id, created), text in found if text is None and created < old]:
+                await self._client.zrem(index, *gone)
+        return records
 
     async def _index(self, record: Record) -> int:
         """Enter the record into its user's index, and return until when that is kept, in milliseconds."""
@@ -214,5 +235,5 @@ def _text(raw: str | bytes) -> str:
 def _driver_errors() -> Iterator[None]:
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, OSError, TimeoutError, KeyError, TypeError, ValueError) as error:  # the last: not our JSON
         raise BackendError(f"Redis failed: {type(error).__name__}") from error

@@ -97,6 +97,8 @@ class SQLBackend(Backend):
         self._is_open = False
         self._lock: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Any]] = set()
+        self._begun: set[asyncio.Task[Any] | None] = set()
+        """Of those, the ones that no longer wait for their turn."""
 
     async def open(self) -> None:
         """Create the table and its indexes, unless the table is there.
@@ -116,8 +118,8 @@ class SQLBackend(Backend):
 
     async def close(self) -> None:
         self._is_open, self._lock = False, None
-        if not self._sqlite:
-            for task in self._running:
+        for task in self._running:
+            if self._may_be_cancelled(task):
                 task.cancel()
         if self._running:
             await asyncio.wait(self._running)
@@ -177,11 +179,13 @@ class SQLBackend(Backend):
             # in memory all share a connection: one that is returned to the pool must not end another's transaction.
             if self._sqlite and (isinstance(statement, sa.UpdateBase) or isinstance(self._engine.pool, StaticPool)):
                 await stack.enter_async_context(lock)
+            self._begun.add(asyncio.current_task())
             connection = await stack.enter_async_context(self._engine.connect())
             result = await connection.execute(statement)
             return (result.all() if result.returns_rows else []), result.rowcount
 
     async def _create(self) -> None:
+        self._begun.add(asyncio.current_task())
         give_up = asyncio.get_running_loop().time() + BUSY_TIMEOUT
         while True:
             try:
@@ -219,7 +223,7 @@ class SQLBackend(Backend):
         except asyncio.CancelledError:
             # A server may be hung, its connection must go; a statement of SQLite ends by itself, and its connection
             # may be the one that holds the database in memory.
-            if not self._sqlite:
+            if self._may_be_cancelled(task):
                 task.cancel()
             raise
         if task.cancelled():
@@ -233,8 +237,12 @@ class SQLBackend(Backend):
         except Exception as error:
             raise BackendError(f"the database failed: {type(error).__name__}") from error
 
+    def _may_be_cancelled(self, task: asyncio.Task[Any]) -> bool:
+        return not self._sqlite or task not in self._begun
+
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
+        self._begun.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be there any more to whom it would matter
 
@@ -242,7 +250,7 @@ class SQLBackend(Backend):
 def _make_engine(url: str | sa.URL) -> AsyncEngine:
     try:
         parsed = sa.make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # Its text may hold the password.
         raise ValueError('the URL cannot be read: pass "sqlite:///file" or "postgresql://user@host/database"') from None
     dialect, _, driver = parsed.drivername.partition("+")
