@@ -338,7 +338,7 @@ async def test_a_failover_by_sentinel_in_the_middle_of_exchanges(
 ) -> None:
     """Redis replicates after it has answered: what the old master had not passed on is lost. That is counted here."""
     sentinel = Sentinel(redis_sentinel_to_fail.sentinels)
-    client = sentinel.master_for("main", socket_timeout=0.5, socket_connect_timeout=0.5)
+    client = sentinel.master_for("main", socket_timeout=15, socket_connect_timeout=0.5)
     manager = PersistentSessionManager(RedisBackend(client), timeout=1)
     reuse: list[str] = []
 
@@ -348,6 +348,8 @@ async def test_a_failover_by_sentinel_in_the_middle_of_exchanges(
     manager.on_reuse.append(alarm)
     async with manager:
         tokens = [await sign_in(manager, f"user{n}") for n in range(100)]
+        # The sign-ins have reached the replica; what is under way when the master dies may not have.
+        assert await client.wait(1, 10_000) == 1
         done = 0
 
         async def browse(token: Token) -> Token:
