@@ -112,7 +112,7 @@ class CookiePolicy:
             return
         else:
             keep_out_of_shared_caches(headers)
-        headers.add(SET_COOKIE, f"{self.name}={value}; Max-Age={max_age}; {self.attributes}")
+        headers.add(SET_COOKIE, self.setting(value, max_age))
 
     def is_set_in(self, headers: CIMultiDict[str]) -> bool:
         """Tell whether a Set-Cookie field of this name is in ``headers``."""

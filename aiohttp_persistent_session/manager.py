@@ -117,7 +117,8 @@ class PersistentSessionManager:
                 value, limit = getattr(self.policy, option), self.policy.max_age
                 raise ValueError(f"{option} ({value:g} s) must not exceed max_age ({limit:g} s)")
         self.max_sessions: int | None = count_or_none("max_sessions", max_sessions)
-        if seconds("timeout", timeout) == 0:
+        time_of_a_call = seconds("timeout", timeout)
+        if time_of_a_call == 0:
             raise ValueError("timeout must be more than 0")
         self.clock: Callable[[], float] = time.time
         """The one source of time: seconds since the epoch. Tests may put another in its place."""
@@ -133,7 +134,7 @@ class PersistentSessionManager:
         self.on_revoke: SessionSignal = Signal(self)
         """Ended from elsewhere: by its user or an administrator, by ``max_sessions``, or as ``validate`` refused."""
 
-        self._store = Store(backend, seconds("timeout", timeout))
+        self._store = Store(backend, time_of_a_call)
         self._sightings = Sightings()
         self.recall: Callable[[str], Sighting | None] = self._sightings.get
         """What this worker last saw of a record, however long ago."""

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from aiohttp import web
+
 from aiohttp_persistent_session import Backend
 from aiohttp_persistent_session.record import Record, UserId
 
@@ -108,3 +110,8 @@ class Gate:
     async def __call__(self, *_: Any) -> None:
         self.reached.set()
         await self.opened.wait()
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """A handler that is slow: it answers once the test lets it."""
+        await self()
+        return web.Response()

@@ -19,9 +19,9 @@ from aiohttp_persistent_session import (
     RedisBackend,
     SQLBackend,
 )
-from aiohttp_persistent_session.record import Client
 from aiohttp_persistent_session.tokens import Token
 
+from .exchanges import exchange, sign_in
 from .servers.mongo import mongo_server  # noqa: F401 -- a fixture
 from .servers.postgresql import postgresql_server  # noqa: F401 -- a fixture
 from .servers.processes import Server
@@ -54,15 +54,6 @@ def durable(request: pytest.FixtureRequest) -> Durable:
     return Durable(mongo, lambda: MongoBackend(mongo.url, collection=own))
 
 
-async def anybody(_: object) -> bool:
-    return True
-
-
-async def sign_in(manager: PersistentSessionManager, user: str) -> Token:
-    token, _ = await manager.remember(user, data=None, client=Client(), replaces=(), request=None)
-    return token
-
-
 class Load:
     """Browsers that exchange their tokens over and over, as long as the test has them."""
 
@@ -86,7 +77,7 @@ class Load:
     async def exchange(self, token: Token) -> Token | None:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        restored = await self.manager.restore(token, client=Client(), accept=anybody, request=None)
+        restored = await exchange(self.manager, token)
         self.slowest = max(self.slowest, loop.time() - started)
         if restored.token is not None:
             self.successors.setdefault(token.secret, set()).add(restored.token.secret)

@@ -193,11 +193,7 @@ async def test_symfony_18384_a_slow_response_does_not_bring_the_old_token_back(
     """A live request is slow; its session ends, the token is exchanged elsewhere; then its response arrives."""
     gate, backend = Gate(), await store.backend()
 
-    async def slow(_: web.Request) -> web.Response:
-        await gate()
-        return web.Response()
-
-    worker = await workers(backend, handlers={"/slow": slow})
+    worker = await workers(backend, handlers={"/slow": gate.answer})
     other = worker if rotated_on == "the same worker" else await workers(backend)
     browser = Browser(worker)
     await browser.sign_in()
@@ -221,12 +217,8 @@ async def test_symfony_18384_nor_does_one_whose_session_expired_meanwhile(
 ) -> None:
     gate, backend = Gate(), await store.backend()
 
-    async def slow(_: web.Request) -> web.Response:
-        await gate()
-        return web.Response()
-
     storage = aiohttp_session.SimpleCookieStorage(max_age=600)
-    worker, other = await workers(backend, handlers={"/slow": slow}, storage=storage), await workers(backend)
+    worker, other = await workers(backend, handlers={"/slow": gate.answer}, storage=storage), await workers(backend)
     browser = Browser(worker)
     await browser.sign_in()
     # aiohttp-session reads the system's clock, and says in the cookie what it read.
@@ -246,11 +238,7 @@ async def test_symfony_18384_nor_one_whose_persistent_session_has_ended(
 ) -> None:
     gate, backend = Gate(), await store.backend()
 
-    async def slow(_: web.Request) -> web.Response:
-        await gate()
-        return web.Response()
-
-    worker, other = await workers(backend, handlers={"/slow": slow}), await workers(backend)
+    worker, other = await workers(backend, handlers={"/slow": gate.answer}), await workers(backend)
     browser = Browser(worker)
     await browser.sign_in()
     pending = asyncio.create_task(browser.send("GET", "/slow"))
@@ -270,11 +258,7 @@ async def test_symfony_40971_a_slow_restore_does_not_put_its_token_over_a_newer_
     """What a slow response was given at its start may have been exchanged again before it is sent."""
     gate, backend = Gate(), await store.backend()
 
-    async def slow(_: web.Request) -> web.Response:
-        await gate()
-        return web.Response()
-
-    worker = await workers(backend, handlers={"/slow": slow})
+    worker = await workers(backend, handlers={"/slow": gate.answer})
     other = worker if rotated_on == "the same worker" else await workers(backend)
     browser = Browser(worker)
     await browser.sign_in()
@@ -304,11 +288,7 @@ async def test_symfony_42343_a_slow_restore_that_nothing_overtook_sends_its_toke
 ) -> None:
     gate, backend = Gate(), FaultyBackend(MemoryBackend())
 
-    async def slow(_: web.Request) -> web.Response:
-        await gate()
-        return web.Response()
-
-    browser = Browser(await workers(backend, handlers={"/slow": slow}))
+    browser = Browser(await workers(backend, handlers={"/slow": gate.answer}))
     for store_is_up in (True, False):
         await browser.sign_in()
         browser.end_session()
@@ -399,11 +379,7 @@ async def test_pow_739_the_losers_response_never_deletes_the_winners_cookie(
 async def test_pow_739_nor_does_a_slow_response_to_a_copied_token(workers: Workers, clock: Clock, store: Store) -> None:
     gate = Gate()
 
-    async def slow(_: web.Request) -> web.Response:
-        await gate()
-        return web.Response()
-
-    browser = Browser(await workers(await store.backend(), handlers={"/slow": slow}))
+    browser = Browser(await workers(await store.backend(), handlers={"/slow": gate.answer}))
     await browser.sign_in()
     browser.cookies = {TOKEN: (browser.token or "").split(".")[0] + "." + "A" * 43}
     pending = asyncio.create_task(browser.send("GET", "/slow"))

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 
 from aiohttp_persistent_session import BackendError, MongoBackend, PersistentSessionManager, RedisBackend, SQLBackend
-from aiohttp_persistent_session.record import Client, Outcome
-from aiohttp_persistent_session.tokens import Token
+from aiohttp_persistent_session.record import Outcome
 
 from .browser import SESSION, TOKEN, cookies_set_by
+from .exchanges import exchange, sign_in
 
 WORKERS, BROWSERS, AT_ONCE = 4, 200, 8
 
@@ -165,15 +165,6 @@ async def cut(
             yield scheme, proxy, manager
 
 
-async def anybody(_: object) -> bool:
-    return True
-
-
-async def sign_in(manager: PersistentSessionManager) -> Token:
-    token, _ = await manager.remember("alice", data=None, client=Client(), replaces=(), request=None)
-    return token
-
-
 async def test_an_exchange_cut_off_before_its_answer_has_happened_once(
     cut: tuple[str, Proxy, PersistentSessionManager],
 ) -> None:
@@ -181,14 +172,14 @@ async def test_an_exchange_cut_off_before_its_answer_has_happened_once(
     scheme, proxy, manager = cut
     token = await sign_in(manager)
     proxy.cut_answer_to = containing(*WRITES[scheme])
-    restored = await manager.restore(token, client=Client(), accept=anybody, request=None)
+    restored = await exchange(manager, token)
     assert proxy.cuts == 1
     if restored.token is None:
-        restored = await manager.restore(token, client=Client(), accept=anybody, request=None)
+        restored = await exchange(manager, token)
     assert restored.token is not None
-    again = await manager.restore(token, client=Client(), accept=anybody, request=None)
+    again = await exchange(manager, token)
     assert (again.outcome, again.token) == (Outcome.RACE, restored.token)
-    assert (await manager.restore(restored.token, client=Client(), accept=anybody, request=None)).token is not None
+    assert (await exchange(manager, restored.token)).token is not None
 
 
 async def test_a_sign_in_cut_off_before_its_answer_can_be_relied_on(
@@ -202,7 +193,7 @@ async def test_a_sign_in_cut_off_before_its_answer_can_be_relied_on(
     except BackendError:
         assert await manager.sessions("alice") == []
     else:
-        assert (await manager.restore(token, client=Client(), accept=anybody, request=None)).token is not None
+        assert (await exchange(manager, token)).token is not None
         assert len(await manager.sessions("alice")) == 1
     assert proxy.cuts == 1
 
@@ -218,4 +209,4 @@ async def test_a_revocation_cut_off_before_its_answer_has_happened(
     except BackendError:
         await manager.revoke(token.id)
     assert proxy.cuts == 1
-    assert (await manager.restore(token, client=Client(), accept=anybody, request=None)).outcome is Outcome.UNKNOWN
+    assert (await exchange(manager, token)).outcome is Outcome.UNKNOWN

@@ -21,10 +21,11 @@ from redis.cluster import LoadBalancingStrategy
 
 from aiohttp_persistent_session import BackendError, PersistentSessionManager
 from aiohttp_persistent_session.backends.redis import RedisBackend
-from aiohttp_persistent_session.record import Client, Outcome
+from aiohttp_persistent_session.record import Outcome
 from aiohttp_persistent_session.testing import BackendContract, make_record
 from aiohttp_persistent_session.tokens import Token
 
+from .exchanges import exchange, sign_in
 from .servers.redis import (  # noqa: F401 -- fixtures
     ClusterSetup,
     RedisStore,
@@ -35,22 +36,7 @@ from .servers.redis import (  # noqa: F401 -- fixtures
     redis_url,
 )
 
-NOBODY = Client()
-
 KILLS_SERVERS = True
-
-
-async def anybody(_: object) -> bool:
-    return True
-
-
-async def sign_in(manager: PersistentSessionManager, user: str | int = "alice") -> Token:
-    token, _ = await manager.remember(user, data=None, client=NOBODY, replaces=(), request=None)
-    return token
-
-
-async def exchange(manager: PersistentSessionManager, token: Token) -> Any:
-    return await manager.restore(token, client=NOBODY, accept=anybody, request=None)
 
 
 @pytest.fixture
