@@ -106,7 +106,7 @@ class CookiePolicy:
 
         Do nothing where the handler marked the response for them, or sets a cookie of this name itself.
         """
-        if SET_COOKIE not in headers and not [name for name in headers if name[-8:].lower() in _ENDINGS]:
+        if SET_COOKIE not in headers and not _about_caches(headers):
             headers.add(CACHE_CONTROL, "private")  # the way that most responses take
         elif is_meant_for_shared_caches(headers) or self.is_set_in(headers):
             return
@@ -146,10 +146,15 @@ class CookiePolicy:
         return values
 
 
+def _about_caches(headers: CIMultiDict[str]) -> list[str]:
+    return [name for name in headers if name[-8:].lower() in _ENDINGS]
+
+
 def is_meant_for_shared_caches(headers: CIMultiDict[str]) -> bool:
     """Tell whether the handler marked its response ``public`` or ``s-maxage``, or a field addresses a shared cache."""
-    return any(_is_for_shared_caches(name) for name in headers) or (
-        CACHE_CONTROL in headers and any(name in _LEAVE for name, _ in _directives(headers))
+    fields = _about_caches(headers)
+    return any(map(_is_for_shared_caches, fields)) or (
+        bool(fields) and CACHE_CONTROL in headers and any(name in _LEAVE for name, _ in _directives(headers))
     )
 
 
@@ -163,7 +168,7 @@ def keep_out_of_shared_caches(headers: CIMultiDict[str]) -> None:
 
     Set-Cookie alone does not keep a response out of a cache (RFC 9111, 7.3).
     """
-    for addressed in [name for name in headers if _is_for_shared_caches(name)]:
+    for addressed in filter(_is_for_shared_caches, _about_caches(headers)):
         headers.popall(addressed, None)
     if CACHE_CONTROL not in headers:
         headers.add(CACHE_CONTROL, "private")

@@ -379,8 +379,8 @@ class _Visit:
             wiring.cookie.secure
             and "plain http" not in wiring.warned
             and request.scheme == "http"
-            and not is_localhost(request.host)
             and not _came_over_https_to_a_proxy(request)
+            and not is_localhost(request.host)
         ):
             wiring.warn_once(
                 "plain http",

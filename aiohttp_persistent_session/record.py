@@ -103,6 +103,8 @@ class Record:
     """A JSON object, as text."""
     revision: int = 0
     """Counts the writes; a store replaces revision n only by n + 1."""
+    note: str = field(default="", compare=False, repr=False)
+    """A backend's own, for its :meth:`~.backends.base.Backend.replace` to know again what its ``get`` has seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +184,9 @@ def current_secret(record: Record, secret: bytes) -> bytes | None:
 def exchange(record: Record, secret: bytes, salt: bytes, now: float, policy: Policy, client: Client) -> Record:
     """Return the record in which ``secret``, the current one, is spent and its successor by ``salt`` is current."""
     kept = tuple(entry for entry in record.spent if now - entry.at <= policy.memory_of_spent)
-    return replace(
-        touch(record, now, policy, client),
-        digest=digest(successor(secret, salt)),
-        spent=(Spent(record.digest, salt, now), *kept)[:MAX_SPENT],
+    new_digest = digest(successor(secret, salt))
+    return _seen(
+        record, now, policy, client, digest=new_digest, spent=(Spent(record.digest, salt, now), *kept)[:MAX_SPENT]
     )
 
 
@@ -196,6 +197,10 @@ def was_exchanged_with(record: Record, salt: bytes) -> bool:
 
 def touch(record: Record, now: float, policy: Policy, client: Client) -> Record:
     """Return the record as seen now by ``client``: its expiry moves on, its secrets stay."""
+    return _seen(record, now, policy, client)
+
+
+def _seen(record: Record, now: float, policy: Policy, client: Client, **changes: Any) -> Record:
     return replace(
         record,
         seen_at=now,
@@ -203,6 +208,7 @@ def touch(record: Record, now: float, policy: Policy, client: Client) -> Record:
         user_agent=client.user_agent,
         address=client.address,
         revision=record.revision + 1,
+        **changes,
     )
 
 

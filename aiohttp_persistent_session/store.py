@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from .backends.base import Backend, BackendError
@@ -38,8 +38,7 @@ class Store:
     async def open(self) -> None:
         """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make."""
         try:
-            async with self._watched("open", _NO_DEADLINE):
-                await self.backend.open()
+            await self._call("open", self.backend.open(), _NO_DEADLINE)
         except BaseException:
             with contextlib.suppress(Exception):  # what failed first is what is told
                 await self.backend.close()
@@ -59,11 +58,13 @@ class Store:
                 raise
 
     async def get(self, id: str, deadline: float | None = None) -> Record | None:
-        async with self._watched("get", deadline):
-            record = await self.backend.get(id)
-            if record is not None and not isinstance(record, Record):
-                raise TypeError(f"get must return a Record or None, not {type(record).__name__}")
-            return record
+        return await self._call("get", self._get(id), deadline)
+
+    async def _get(self, id: str) -> Record | None:
+        record = await self.backend.get(id)
+        if record is not None and not isinstance(record, Record):
+            raise TypeError(f"get must return a Record or None, not {type(record).__name__}")
+        return record
 
     async def replace(self, record: Record, deadline: float | None = None) -> bool:
         return await self._call("replace", self.backend.replace(record), deadline)
@@ -85,14 +86,9 @@ class Store:
         return await self._call("purge", self.backend.purge(now))
 
     async def _call(self, operation: str, call: Awaitable[T], deadline: float | None = None) -> T:
-        async with self._watched(operation, deadline):
-            return await call
-
-    @contextlib.asynccontextmanager
-    async def _watched(self, operation: str, deadline: float | None = None) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout_at(self.deadline() if deadline is None else deadline):
-                yield
+                answer = await call
         except BackendError as error:
             self._note_failure(operation, error)
             raise
@@ -105,6 +101,7 @@ class Store:
             self._failing.discard(operation)
             if not self._failing:
                 logger.info("the store of persistent sessions answers again")
+        return answer
 
     def _note_failure(self, operation: str, error: Exception) -> None:
         # Each operation for itself: a store that cannot write may well be read, again and again.

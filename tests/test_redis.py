@@ -16,6 +16,7 @@ import pytest
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel
 from redis.cluster import LoadBalancingStrategy
 
@@ -171,9 +172,11 @@ async def test_the_index_is_kept_as_long_as_its_records_and_not_written_each_tim
     index = f"{store.prefix}user:s:alice"
     first = client.pexpiretime(index)
     for minutes in (1, 60, 1300):
-        record = replace(record, revision=record.revision + 1, expires_at=round(record.expires_at + minutes, 3))
+        record = await backend.get(record.id)
+        record = replace(record, revision=record.revision + 1, expires_at=round(record.expires_at + 60 * minutes, 3))
         assert await backend.replace(record)
         assert client.pexpiretime(index) == first
+    record = await backend.get(record.id)
     record = replace(record, revision=record.revision + 1, expires_at=record.expires_at + 40 * 86400)
     assert await backend.replace(record)
     later = client.pexpiretime(index)
@@ -296,16 +299,40 @@ async def test_a_swap_survives_a_flush_of_the_scripts(store: RedisStore) -> None
     await backend.close()
 
 
-async def test_an_exchange_takes_two_round_trips(store: RedisStore) -> None:
+@pytest.mark.parametrize("away", [0, 3600, 5 * 86400])
+async def test_an_exchange_takes_two_round_trips(store: RedisStore, monkeypatch: Any, away: int) -> None:
+    """Also where the browser was away for so long that the index of its user is written anew."""
+    sent = []
+    original = AbstractConnection.send_packed_command
+
+    async def send(connection: Any, command: Any, *args: Any, **kwargs: Any) -> None:
+        sent.append(command)
+        await original(connection, command, *args, **kwargs)
+
     async with PersistentSessionManager(await store.backend()) as manager:
+        now = round(time.time(), 3)
+        manager.clock = lambda: now
         token = (await exchange(manager, await sign_in(manager))).token
-        client = redis.Redis.from_url(store.url)
-        before = client.info("stats")["total_commands_processed"]
-        overhead = client.info("stats")["total_commands_processed"] - before
-        before = client.info("stats")["total_commands_processed"]
+        now += away
+        monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
         assert (await exchange(manager, token)).outcome is Outcome.CURRENT
-        # GET and EVALSHA, with the GET and SET that the script runs.
-        assert client.info("stats")["total_commands_processed"] - before - overhead == 4
+        monkeypatch.undo()
+    client = redis.Redis.from_url(store.url)
+    assert len(sent) == 2
+    assert client.pexpiretime(f"{store.prefix}user:s:alice") > client.pexpiretime(f"{store.prefix}{token.id}")
+
+
+async def test_the_first_swap_that_also_enters_the_index_may_find_the_scripts_gone(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(user="alice")
+    await backend.insert(record)
+    client.script_flush()
+    record = replace(record, revision=1, expires_at=record.expires_at + 5 * 86400)
+    assert await backend.replace(record)
+    assert not await backend.replace(record)
+    assert await backend.get(record.id) == record
+    assert client.pexpiretime(f"{store.prefix}user:s:alice") > record.expires_at * 1000
+    await backend.close()
 
 
 # Faults

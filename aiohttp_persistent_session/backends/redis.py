@@ -39,21 +39,18 @@ so that an entry which was lost (to a failover of another shard, say) comes back
 
 _CHUNK = 500
 _LOOKED_AT_BY_INSERT = 10
+_OPENS_WITHIN = 10.0
 _WAITS_FOR_CLOSE = 2.0
 
 PRUNED_AFTER = 3600.0
 """Seconds for which an index entry without a record is left alone: the record may be about to be written."""
 
-# Replaces revision ARGV[1] by ARGV[2]. Returns until when the user's index is kept, or nothing where the swap is lost.
+# Sets ARGV[2] where revision ARGV[1] is stored.
 _SWAP = """
 local stored = redis.call('GET', KEYS[1])
-if not stored then return false end
-local revision, indexed_until = string.match(stored, '^{"revision":(%d+),"indexed_until":(%d+),')
-if revision ~= ARGV[1] then return false end
-if ARGV[5] ~= '' then indexed_until = ARGV[5] end
-local head = '{"revision":' .. ARGV[2] .. ',"indexed_until":' .. indexed_until .. ','
-redis.call('SET', KEYS[1], head .. ARGV[3], 'PXAT', ARGV[4])
-return indexed_until
+if not stored or string.match(stored, '^{"revision":(%d+),') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
+return 1
 """
 _SWAP_SHA = hashlib.sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
 
@@ -77,8 +74,9 @@ class RedisBackend(Backend):
             if not url_or_client.startswith(("redis://", "rediss://", "unix://")):
                 raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
             try:
-                # Above its own default, 100 by now, redis-py fails at once: the manager's timeout is limit enough.
-                self._client: Any = Redis.from_url(url_or_client, max_connections=2**31)
+                # The manager bounds each call in time, which is limit enough: above max_connections, 100 by now,
+                # redis-py fails at once, and with socket_timeout, 5 s by now, it makes tasks that cost as much again.
+                self._client: Any = Redis.from_url(url_or_client, max_connections=2**31, socket_timeout=None)
             except ValueError as error:
                 # Neither quoted nor chained: it tells what it cannot read, which may be the password.
                 hint = "the URL of RedisBackend is malformed; is the password percent-encoded?"
@@ -99,7 +97,8 @@ class RedisBackend(Backend):
 
     async def open(self) -> None:
         with _driver_errors():
-            await self._client.ping()
+            async with asyncio.timeout(_OPENS_WITHIN):
+                await self._client.ping()
 
     async def close(self) -> None:
         if self._owned:
@@ -109,8 +108,7 @@ class RedisBackend(Backend):
 
     async def insert(self, record: Record) -> None:
         with _driver_errors():
-            indexed_until = await self._index(record)
-            text = f'{{"revision":{record.revision},"indexed_until":{indexed_until},{_body(record)}'
+            text = _json(record, await self._index(record))
             if not await self._client.set(self._key(record.id), text, nx=True, pxat=_milliseconds(record.expires_at)):
                 raise BackendError(f"the id {record.id} exists already")
             # Or the index of one who signs in and never looks would grow without end.
@@ -123,13 +121,19 @@ class RedisBackend(Backend):
 
     async def replace(self, record: Record) -> bool:
         with _driver_errors():
-            indexed_until = await self._swap(record, record.revision - 1)
-            if indexed_until is None:
-                return False
-            if indexed_until < _milliseconds(record.expires_at):
-                # Only then noted in the record: should this fail, the next write does it.
-                await self._swap(record, record.revision, await self._index(record))
-            return True
+            indexed_until = int(record.note or 0)
+            if indexed_until >= _milliseconds(record.expires_at):
+                return await self._swap(record, indexed_until)
+            if isinstance(self._client, RedisCluster):  # other shards, another order
+                return await self._swap(record, await self._index(record))
+            pipeline = self._client.pipeline(transaction=False)
+            indexed_until = self._enter(pipeline, record)
+            pipeline.evalsha(_SWAP_SHA, *self._swap_arguments(record, indexed_until))
+            try:
+                *_, swapped = await pipeline.execute()
+            except NoScriptError:
+                return await self._swap(record, indexed_until)
+            return bool(swapped)
 
     async def delete(self, id: str) -> bool:
         with _driver_errors():
@@ -147,14 +151,21 @@ class RedisBackend(Backend):
     async def purge(self, now: float) -> int:
         return 0
 
-    async def _swap(self, record: Record, old_revision: int, indexed_until: int | str = "") -> int | None:
-        key, expires = self._key(record.id), _milliseconds(record.expires_at)
-        arguments = (1, key, old_revision, record.revision, _body(record), expires, indexed_until)
+    async def _swap(self, record: Record, indexed_until: int) -> bool:
+        arguments = self._swap_arguments(record, indexed_until)
         try:
-            kept = await self._client.evalsha(_SWAP_SHA, *arguments)
+            return bool(await self._client.evalsha(_SWAP_SHA, *arguments))
         except NoScriptError:
-            kept = await self._client.eval(_SWAP, *arguments)
-        return None if kept is None else int(kept)
+            return bool(await self._client.eval(_SWAP, *arguments))
+
+    def _swap_arguments(self, record: Record, indexed_until: int) -> tuple[int | str, ...]:
+        return (
+            1,
+            self._key(record.id),
+            record.revision - 1,
+            _json(record, indexed_until),
+            _milliseconds(record.expires_at),
+        )
 
     async def _find(self, index: str, first: int, last: int) -> list[Record]:
         """Return the records of these entries of an index; drop the entries that have none, unless they are young."""
@@ -173,14 +184,18 @@ class RedisBackend(Backend):
         return records
 
     async def _index(self, record: Record) -> int:
+        pipeline = self._client.pipeline(transaction=False)
+        indexed_until = self._enter(pipeline, record)
+        await pipeline.execute()
+        return indexed_until
+
+    def _enter(self, pipeline: Any, record: Record) -> int:
         """Enter the record into its user's index, and return until when that is kept, in milliseconds."""
         key, until = self._index_key(record.user), _milliseconds(record.expires_at) + INDEX_OUTLIVES_RECORD
-        pipeline = self._client.pipeline(transaction=False)
         pipeline.zadd(key, {record.id: record.created_at})
         # Set where there is none, and never shortened: another record of the user may last longer.
         pipeline.pexpireat(key, until, nx=True)
         pipeline.pexpireat(key, until, gt=True)
-        await pipeline.execute()
         return until
 
     def _key(self, id: str) -> str:
@@ -190,9 +205,10 @@ class RedisBackend(Backend):
         return f"{self._prefix}user:{user_to_text(user)}"
 
 
-def _body(record: Record) -> str:
-    """Return the record's JSON after its head, which the swap reads and writes."""
+def _json(record: Record, indexed_until: int) -> str:
     fields = {
+        "revision": record.revision,  # the first, where the script looks for it
+        "indexed_until": indexed_until,
         "user": user_to_text(record.user),
         "created_at": record.created_at,
         "seen_at": record.seen_at,
@@ -203,7 +219,7 @@ def _body(record: Record) -> str:
         "digest": encode(record.digest),
         "spent": spent_to_text(record.spent),
     }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))[1:]
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 def _record(id: str, text: str | bytes) -> Record:
@@ -220,6 +236,7 @@ def _record(id: str, text: str | bytes) -> Record:
         address=fields["address"],
         data=fields["data"],
         revision=fields["revision"],
+        note=str(fields["indexed_until"]),
     )
 
 
