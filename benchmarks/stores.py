@@ -1,41 +1,57 @@
 """What each store costs: single operations, whole exchanges, and how both change as records grow in number.
 
-Takes the URLs of running servers, best empty ones; every run uses records of its own and deletes them afterwards::
+Takes the URLs of running servers, best empty ones; every run uses tables, collections or keys of its own, and deletes
+what it stored afterwards::
 
     python benchmarks/stores.py sqlite:////tmp/bench.db redis://localhost mongodb://localhost postgresql://localhost/bench
     python benchmarks/stores.py --records 1000000 redis://localhost
 
-Prints operations a second of one caller and of 16 at once, and the median and 99th percentile of one exchange. With
-``--records``, it measures at 1,000 records, inserts up to that number, and measures again: quote the ratios.
+Prints operations a second of 16 callers at once, and the median and 99th percentile of one exchange. With ``--records``
+it fills a second place of the same store with that many, and measures both in turns: quote the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import itertools
+import math
+import secrets
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from array import array
+from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 import aiohttp_persistent_session
 from aiohttp_persistent_session import Backend, PersistentSessionManager, Record
-from aiohttp_persistent_session.record import Client
-from aiohttp_persistent_session.testing import make_record
+from aiohttp_persistent_session.record import Client, Spent
 
-BACKENDS = {"sqlite": "SQLBackend", "postgresql": "SQLBackend", "redis": "RedisBackend", "mongodb": "MongoBackend"}
 AT_ONCE = 16
 A_USERS_OWN = 20
+FEW = 1000
+ROUNDS = 9
+PRIME = 7919
+"""A step that visits all records before any again, none near the last: two calls at once never swap the same one."""
+LASTS = 24 * 3600
+BROWSER = Client("Mozilla/5.0 " + "x" * 90, "192.0.2.1")
 
-Operation = Callable[[], Awaitable[object]]
+Call = Callable[[], Awaitable[object]]
+Operation = Callable[[], Awaitable[Call]]
+"""Prepares a call, which is what is measured."""
 
 
-def open_backend(url: str) -> Backend:
+def open_backend(url: str, place: str) -> Backend:
     if url == "memory":
         return aiohttp_persistent_session.MemoryBackend()
-    backend: Backend = getattr(aiohttp_persistent_session, BACKENDS[url.partition(":")[0].partition("+")[0]])(url)
-    return backend
+    if url.startswith("redis"):
+        return aiohttp_persistent_session.RedisBackend(url, prefix=f"{place}:")
+    if url.startswith("mongodb"):
+        return aiohttp_persistent_session.MongoBackend(url, collection=place)
+    return aiohttp_persistent_session.SQLBackend(url, table=place)
 
 
 async def anybody(_: object) -> bool:
@@ -46,83 +62,111 @@ async def timed(operation: Operation, count: int) -> list[float]:
     """Return the seconds that each of ``count`` calls took, one after the other."""
     taken = []
     for _ in range(count):
+        call = await operation()
         started = time.perf_counter()
-        await operation()
+        answer = await call()
         taken.append(time.perf_counter() - started)
+        assert answer
     return taken
+
+
+async def at_once(calls: Iterable[Call]) -> None:
+    remaining = iter(calls)
+
+    async def caller() -> None:
+        for call in remaining:
+            assert await call() is not False
+
+    await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
 
 
 async def rate(operation: Operation, count: int) -> float:
     """Return calls a second of 16 callers at once."""
+    calls = [await operation() for _ in range(count)]
     started = time.perf_counter()
-
-    async def calls() -> None:
-        for _ in range(count // AT_ONCE):
-            await operation()
-
-    await asyncio.gather(*(calls() for _ in range(AT_ONCE)))
+    await at_once(calls)
     return count / (time.perf_counter() - started)
 
 
 class Population:
-    """Records in a store, twenty a user, and operations on any of them."""
+    """Records in a store, twenty a user, and operations on any of them.
+
+    The records themselves are not kept here, as a million of them take more memory than the stores do.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.records: list[Record] = []
+        self._born = round(time.time(), 3)
+        self._salt = secrets.token_bytes(16)
+        self._revisions = array("L")
         self._turn = itertools.count()
 
+    def _bytes(self, index: int, use: str) -> bytes:
+        return hashlib.sha256(self._salt + f"{use}{index}".encode()).digest()
+
+    def _id(self, index: int) -> str:
+        return urlsafe_b64encode(self._bytes(index, "id")[:16]).decode().rstrip("=")
+
+    def _record(self, index: int, revision: int) -> Record:
+        """Return a record as it is after ``revision`` exchanges: each moves its expiry and leaves one spent secret."""
+        seen = self._born + revision
+        return Record(
+            id=self._id(index),
+            user=f"bench{index // A_USERS_OWN}",
+            digest=self._bytes(index, f"digest {revision} "),
+            created_at=self._born,
+            seen_at=seen,
+            expires_at=seen + LASTS,
+            spent=(Spent(self._bytes(index, "spent"), self._bytes(index, "salt"), seen),) if revision else (),
+            user_agent=BROWSER.user_agent,
+            address=BROWSER.address,
+            revision=revision,
+        )
+
+    def _any(self) -> int:
+        return next(self._turn) * PRIME % len(self._revisions)
+
+    async def insert(self) -> Call:
+        return self._insert()
+
+    def _insert(self) -> Call:
+        index = len(self._revisions)
+        self._revisions.append(0)
+        return partial(self.backend.insert, self._record(index, 0))
+
     async def grow(self, size: int) -> None:
-        async def inserts() -> None:
-            while len(self.records) < size:
-                record = make_record(
-                    user=f"bench{len(self.records) // A_USERS_OWN}", user_agent="Mozilla/5.0 " + "x" * 90
-                )
-                self.records.append(record)
-                await self.backend.insert(record)
+        await at_once(self._insert() for _ in range(size - len(self._revisions)))
 
-        await asyncio.gather(*(inserts() for _ in range(AT_ONCE)))
+    async def get(self) -> Call:
+        return partial(self.backend.get, self._id(self._any()))
 
-    def _next(self) -> int:
-        return next(self._turn) * 7919 % len(self.records)  # a prime: spread over all of them
+    async def replace(self) -> Call:
+        index = self._any()
+        stored = await self.backend.get(self._id(index))
+        assert stored is not None
+        self._revisions[index] += 1
+        return partial(self.backend.replace, replace(self._record(index, self._revisions[index]), note=stored.note))
 
-    async def insert(self) -> None:
-        record = make_record(user="bench new")
-        self.records.append(record)
-        await self.backend.insert(record)
-
-    async def get(self) -> None:
-        assert await self.backend.get(self.records[self._next()].id) is not None
-
-    async def replace(self) -> None:
-        index = self._next()
-        self.records[index] = replace(self.records[index], revision=self.records[index].revision + 1)
-        assert await self.backend.replace(self.records[index])
-
-    async def of_user(self) -> None:
-        index = self._next() // A_USERS_OWN % (1000 // A_USERS_OWN)
-        assert len(await self.backend.of_user(f"bench{index}")) == A_USERS_OWN
+    async def of_user(self) -> Call:
+        user = f"bench{next(self._turn) * PRIME % (len(self._revisions) // A_USERS_OWN)}"
+        return partial(self.backend.of_user, user)
 
     async def remove(self) -> None:
-        remaining = iter(self.records)
-
-        async def deletes() -> None:
-            for record in remaining:
-                await self.backend.delete(record.id)
-
-        await asyncio.gather(*(deletes() for _ in range(AT_ONCE)))
+        if not await self.backend.purge(math.inf):  # a store that expires records by itself purges none
+            await at_once(partial(self.backend.delete, self._id(index)) for index in range(len(self._revisions)))
+        while await self.backend.purge(math.inf):
+            pass
 
 
 async def exchanges(manager: PersistentSessionManager, count: int) -> list[float]:
-    client = Client("Mozilla/5.0 " + "x" * 90, "192.0.2.1")
-    token, record = await manager.remember("bench", data=None, client=client, replaces=(), request=None)
+    token, record = await manager.remember("bench", data=None, client=BROWSER, replaces=(), request=None)
     # Away long enough for its spent secrets to be forgotten: the ordinary case.
     away = itertools.count()
     manager.clock = lambda: time.time() + 3600 * next(away) / 4
     taken = []
     for _ in range(count):
         started = time.perf_counter()
-        restored = await manager.restore(token, client=client, accept=anybody, request=None)
+        restored = await manager.restore(token, client=BROWSER, accept=anybody, request=None)
         taken.append(time.perf_counter() - started)
         assert restored.token is not None
         token = restored.token
@@ -130,41 +174,63 @@ async def exchanges(manager: PersistentSessionManager, count: int) -> list[float
     return taken
 
 
-async def measure(url: str, records: int, count: int) -> None:
-    backend = open_backend(url)
+async def measure_costs(url: str, count: int) -> None:
+    backend = open_backend(url, f"bench_{secrets.token_hex(4)}")
     async with PersistentSessionManager(backend, timeout=60) as manager:
         population = Population(backend)
         try:
-            await population.grow(1000)
-            operations = {name: getattr(population, name) for name in ("get", "replace", "of_user")}
-            few = {name: statistics.median(await timed(operation, count)) for name, operation in operations.items()}
-            rates = {name: await rate(getattr(population, name), count) for name in ("insert", "get", "replace")}
+            await population.grow(FEW)
+            operations = {name: getattr(population, name) for name in ("insert", "get", "replace")}
+            rates = {name: await rate(operation, count) for name, operation in operations.items()}
             taken = sorted(await exchanges(manager, count))
             print(
                 f"{url.partition(':')[0]:12} exchange p50 {taken[len(taken) // 2] * 1e3:.2f} ms, "
                 f"p99 {taken[len(taken) * 99 // 100] * 1e3:.2f} ms; a second, {AT_ONCE} at once: "
-                + ", ".join(f"{name} {value:.0f}" for name, value in rates.items())
+                + ", ".join(f"{name} {value:.0f}" for name, value in rates.items()),
+                flush=True,
             )
-            if records > 1000:
-                await population.grow(records)
-                for name, operation in operations.items():
-                    many = statistics.median(await timed(operation, count))
-                    print(
-                        f"{'':12} {name}: {few[name] * 1e3:.2f} ms at 1,000 records, "
-                        f"{many * 1e3:.2f} ms at {records:,}: ratio {many / few[name]:.2f}"
-                    )
         finally:
             await population.remove()
+
+
+async def measure_growth(url: str, records: int, count: int) -> None:
+    few = Population(open_backend(url, f"bench_few_{secrets.token_hex(4)}"))
+    many = Population(open_backend(url, f"bench_many_{secrets.token_hex(4)}"))
+    operations = ("get", "replace", "of_user")
+    try:
+        for population, size in ((few, FEW), (many, records)):
+            await population.backend.open()
+            await population.grow(size)
+        medians: dict[str, list[tuple[float, float]]] = {name: [] for name in operations}
+        for _ in range(ROUNDS):
+            for name in operations:
+                of_few = await timed(getattr(few, name), count // ROUNDS)
+                of_many = await timed(getattr(many, name), count // ROUNDS)
+                medians[name].append((statistics.median(of_few), statistics.median(of_many)))
+        for name, rounds in medians.items():
+            ratios = [of_many / of_few for of_few, of_many in rounds]
+            print(
+                f"{'':12} {name}: {statistics.median(one for one, _ in rounds) * 1e6:.1f} us at {FEW:,} records, "
+                f"{statistics.median(one for _, one in rounds) * 1e6:.1f} us at {records:,}: "
+                f"ratio {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})",
+                flush=True,
+            )
+    finally:
+        for population in (few, many):
+            await population.remove()
+            await population.backend.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What each store costs.")
     parser.add_argument("urls", nargs="+", metavar="URL")
-    parser.add_argument("--records", type=int, default=1000)
+    parser.add_argument("--records", type=int, default=FEW)
     parser.add_argument("--count", type=int, default=1000, help="calls of each operation")
     options = parser.parse_args()
     for url in options.urls:
-        asyncio.run(measure(url, options.records, options.count))
+        asyncio.run(measure_costs(url, options.count))
+        if options.records > FEW:
+            asyncio.run(measure_growth(url, options.records, options.count))
 
 
 if __name__ == "__main__":

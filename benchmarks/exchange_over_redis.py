@@ -1,0 +1,165 @@
+"""What a request costs that exchanges its token over Redis, beside an app that does one Redis GET a request.
+
+Three apps: one whose handler awaits one GET; the same with aiohttp-session, which begins a session at each request, as
+a restore does; and one with persistent sessions, each of whose requests is that of a browser which comes back after a
+day, with a token and without a session::
+
+    python benchmarks/exchange_over_redis.py redis://localhost [--rounds 9] [--requests 8000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import re
+import secrets
+import time
+
+import aiohttp
+import aiohttp_session
+from aiohttp import web
+from redis.asyncio import Redis
+from workers import Costs, Exchange, Worker, leave, request, serve
+
+from aiohttp_persistent_session import PERSISTENT_SESSIONS, RedisBackend, remember, setup
+
+COOKIE = re.compile(rb"Set-Cookie: (persistent_session=[^;]+)")
+
+
+def one_get(url: str, _: str) -> web.Application:
+    redis = Redis.from_url(url)
+
+    async def page(_: web.Request) -> web.Response:
+        await redis.get("bench")
+        return web.Response(text="Hello, alice")
+
+    async def close(_: web.Application) -> None:
+        await redis.aclose()
+
+    app = web.Application()
+    app.add_routes([web.get("/", page)])
+    app.on_cleanup.append(close)
+    return app
+
+
+def one_get_and_session(url: str, _: str) -> web.Application:
+    redis = Redis.from_url(url)
+
+    async def page(request: web.Request) -> web.Response:
+        session = await aiohttp_session.get_session(request)
+        session["user"] = "alice"
+        await redis.get("bench")
+        return web.Response(text="Hello, alice")
+
+    async def close(_: web.Application) -> None:
+        await redis.aclose()
+
+    app = web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    app.add_routes([web.get("/", page)])
+    app.on_cleanup.append(close)
+    return app
+
+
+def exchange(url: str, prefix: str) -> web.Application:
+    users, days = itertools.count(), 0
+
+    async def login(request: web.Request) -> web.Response:
+        await remember(request, next(users))
+        return web.Response()
+
+    async def page(request: web.Request) -> web.Response:
+        session = await aiohttp_session.get_session(request)
+        return web.Response(text=f"Hello, {session['user']}")
+
+    async def next_day(_: web.Request) -> web.Response:
+        nonlocal days
+        days += 1
+        return web.Response()
+
+    app = web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    setup(app, backend=RedisBackend(url, prefix=prefix))
+    app.add_routes([web.get("/", page), web.get("/login", login), web.get("/next-day", next_day)])
+    app[PERSISTENT_SESSIONS].clock = lambda: time.time() + days * 24 * 3600
+    return app
+
+
+APPS = {"one GET": one_get, "GET and session": one_get_and_session, "exchange": exchange}
+
+
+async def browse(exchange: Exchange, requests: int) -> None:
+    sent = request(f"persistent_session={'x' * 66}")
+    for _ in range(requests):
+        await exchange(sent)
+
+
+class Browsers:
+    """Each signs in, and comes back once."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.cookies: list[str] = []
+
+    async def prepare(self, requests: int) -> None:
+        await self.worker.load(requests, self._sign_in)
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.worker.port}/next-day"):
+            pass
+
+    async def _sign_in(self, exchange: Exchange, requests: int) -> None:
+        for _ in range(requests):
+            self.cookies.append(_cookie(await exchange(request(path="/login"))))
+
+    async def come_back(self, exchange: Exchange, requests: int) -> None:
+        for _ in range(requests):
+            old = self.cookies.pop()
+            assert _cookie(await exchange(request(old))) != old
+
+
+def _cookie(head: bytes) -> str:
+    found = COOKIE.search(head)
+    assert found is not None, head
+    return found[1].decode()
+
+
+async def measure(url: str, rounds: int, requests: int, core: int) -> None:
+    prefix = f"bench_{secrets.token_hex(4)}:"
+    workers = {name: Worker(__file__, url, "--serve", name, "--core", str(core), "--prefix", prefix) for name in APPS}
+    browsers = Browsers(workers["exchange"])
+
+    async def prepare(name: str, requests: int) -> None:
+        if name == "exchange":
+            await browsers.prepare(requests)
+
+    try:
+        costs = Costs(workers)
+        await costs.measure(rounds, requests, dict.fromkeys(APPS, browse) | {"exchange": browsers.come_back}, prepare)
+        costs.compare("exchange", "one GET")
+        costs.compare("exchange", "GET and session")
+    finally:
+        for worker in workers.values():
+            worker.stop()
+        async with Redis.from_url(url) as redis:
+            async for key in redis.scan_iter(f"{prefix}*", count=1000):
+                await redis.unlink(key)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The processor time of an exchange over Redis.")
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--requests", type=int, default=8_000, help="a round and app")
+    parser.add_argument("--serve", choices=APPS, help=argparse.SUPPRESS)
+    parser.add_argument("--prefix", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, default=0, help="the workers' core; the load comes from the others")
+    options = parser.parse_args()
+    if options.serve:
+        serve(APPS[options.serve](options.url, options.prefix), options.core)
+        return
+    leave(options.core)
+    asyncio.run(measure(options.url, options.rounds, options.requests, options.core))
+
+
+if __name__ == "__main__":
+    main()
