@@ -87,6 +87,7 @@ class SentinelSetup:
     sentinels: list[tuple[str, int]]
     servers: list[Server]
     """The first master, its replica, and the sentinel."""
+    replica_port: int
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +128,7 @@ def _sentinel_setup(parent: Path) -> Iterator[SentinelSetup]:
         linked = redis.Redis(port=replica)
         wait_for("link to the master", lambda: linked.info("replication")["master_link_status"] == "up")
         wait_for("replica known to the sentinel", lambda: client.sentinel_slaves("main"))
-        yield SentinelSetup([("127.0.0.1", watch)], servers)
+        yield SentinelSetup([("127.0.0.1", watch)], servers, replica)
     finally:
         for server in reversed(servers):
             server.stop()
