@@ -1,8 +1,8 @@
 """What a request costs that exchanges its token over Redis, beside an app that does one Redis GET a request.
 
-Three apps: one whose handler awaits one GET; the same with aiohttp-session, which begins a session at each request, as
-a restore does; and one with persistent sessions, each of whose requests is that of a browser which comes back after a
-day, with a token and without a session::
+Three apps: one whose handler awaits one GET; one whose handler does by hand what an exchange cannot do without, and
+checks nothing: it begins a session, awaits a GET and an EVALSHA, sets a cookie; one with persistent sessions, each of
+whose requests is that of a browser which comes back after a day, with a token and without a session::
 
     python benchmarks/exchange_over_redis.py redis://localhost [--rounds 9] [--requests 8000]
 """
@@ -24,42 +24,53 @@ from workers import Costs, Exchange, Worker, leave, request, serve
 
 from aiohttp_persistent_session import PERSISTENT_SESSIONS, RedisBackend, remember, setup
 
+TOKEN = "x" * 66
+RECORD = "x" * 650
 COOKIE = re.compile(rb"Set-Cookie: (persistent_session=[^;]+)")
 
 
-def one_get(url: str, _: str) -> web.Application:
+def one_get(url: str, prefix: str) -> web.Application:
     redis = Redis.from_url(url)
 
     async def page(_: web.Request) -> web.Response:
-        await redis.get("bench")
+        await redis.get(f"{prefix}get")
         return web.Response(text="Hello, alice")
-
-    async def close(_: web.Application) -> None:
-        await redis.aclose()
 
     app = web.Application()
     app.add_routes([web.get("/", page)])
-    app.on_cleanup.append(close)
+    _close_with(app, redis)
     return app
 
 
-def one_get_and_session(url: str, _: str) -> web.Application:
+def bare_exchange(url: str, prefix: str) -> web.Application:
     redis = Redis.from_url(url)
+    script = redis.register_script("return redis.call('SET', KEYS[1], ARGV[1])")
 
     async def page(request: web.Request) -> web.Response:
-        session = await aiohttp_session.get_session(request)
+        session = await aiohttp_session.new_session(request)
         session["user"] = "alice"
-        await redis.get("bench")
-        return web.Response(text="Hello, alice")
+        await redis.get(f"{prefix}bare")
+        await redis.evalsha(script.sha, 1, f"{prefix}bare", RECORD)
+        response = web.Response(text="Hello, alice")
+        response.set_cookie("bare", TOKEN, max_age=3600, httponly=True, secure=True, samesite="Lax")
+        return response
 
-    async def close(_: web.Application) -> None:
-        await redis.aclose()
+    async def load(_: web.Application) -> None:
+        await redis.script_load(script.script)
 
     app = web.Application()
     aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
     app.add_routes([web.get("/", page)])
-    app.on_cleanup.append(close)
+    app.on_startup.append(load)
+    _close_with(app, redis)
     return app
+
+
+def _close_with(app: web.Application, redis: Redis) -> None:
+    async def close(_: web.Application) -> None:
+        await redis.aclose()
+
+    app.on_cleanup.append(close)
 
 
 def exchange(url: str, prefix: str) -> web.Application:
@@ -86,11 +97,11 @@ def exchange(url: str, prefix: str) -> web.Application:
     return app
 
 
-APPS = {"one GET": one_get, "GET and session": one_get_and_session, "exchange": exchange}
+APPS = {"one GET": one_get, "bare exchange": bare_exchange, "exchange": exchange}
 
 
 async def browse(exchange: Exchange, requests: int) -> None:
-    sent = request(f"persistent_session={'x' * 66}")
+    sent = request(f"persistent_session={TOKEN}")
     for _ in range(requests):
         await exchange(sent)
 
@@ -136,7 +147,8 @@ async def measure(url: str, rounds: int, requests: int, core: int) -> None:
         costs = Costs(workers)
         await costs.measure(rounds, requests, dict.fromkeys(APPS, browse) | {"exchange": browsers.come_back}, prepare)
         costs.compare("exchange", "one GET")
-        costs.compare("exchange", "GET and session")
+        costs.compare("exchange", "bare exchange")
+        costs.compare("bare exchange", "one GET")
     finally:
         for worker in workers.values():
             worker.stop()

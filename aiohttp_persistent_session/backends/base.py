@@ -11,9 +11,9 @@ Whoever writes one runs :class:`aiohttp_persistent_session.testing.BackendContra
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
+from typing import Any
 
 from ..record import Record, Spent, UserId
 
@@ -102,14 +102,14 @@ def user_from_text(text: str) -> UserId:
     return int(text[2:]) if text.startswith("i:") else text[2:]
 
 
-def spent_to_text(spent: tuple[Spent, ...]) -> str:
-    """Return JSON: a list of ``[digest, salt, at]`` with base64 for the bytes."""
-    return json.dumps([[encode(entry.digest), encode(entry.salt), entry.at] for entry in spent], separators=(",", ":"))
+def spent_to_json(spent: tuple[Spent, ...]) -> list[list[Any]]:
+    """Return lists ``[digest, salt, at]``, for JSON, with base64 for the bytes."""
+    return [[encode(entry.digest), encode(entry.salt), entry.at] for entry in spent]
 
 
-def spent_from_text(text: str) -> tuple[Spent, ...]:
-    """Return the entries that :func:`spent_to_text` wrote."""
-    return tuple(Spent(decode(digest), decode(salt), at) for digest, salt, at in json.loads(text))
+def spent_from_json(spent: list[list[Any]]) -> tuple[Spent, ...]:
+    """Return the entries that :func:`spent_to_json` wrote."""
+    return tuple(Spent(decode(digest), decode(salt), at) for digest, salt, at in spent)
 
 
 def encode(raw: bytes) -> str:

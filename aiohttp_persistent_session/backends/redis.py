@@ -24,8 +24,8 @@ from .base import (
     BackendError,
     decode,
     encode,
-    spent_from_text,
-    spent_to_text,
+    spent_from_json,
+    spent_to_json,
     user_from_text,
     user_to_text,
 )
@@ -217,7 +217,7 @@ def _json(record: Record, indexed_until: int) -> str:
         "user_agent": record.user_agent,
         "data": record.data,
         "digest": encode(record.digest),
-        "spent": spent_to_text(record.spent),
+        "spent": spent_to_json(record.spent),
     }
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
@@ -231,7 +231,7 @@ def _record(id: str, text: str | bytes) -> Record:
         created_at=fields["created_at"],
         seen_at=fields["seen_at"],
         expires_at=fields["expires_at"],
-        spent=spent_from_text(fields["spent"]),
+        spent=spent_from_json(fields["spent"]),
         user_agent=fields["user_agent"],
         address=fields["address"],
         data=fields["data"],

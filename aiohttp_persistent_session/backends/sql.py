@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from ..record import Record, UserId
-from .base import Backend, BackendError, spent_from_text, spent_to_text, user_from_text, user_to_text
+from .base import Backend, BackendError, spent_from_json, spent_to_json, user_from_text, user_to_text
 
 try:
     import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
@@ -295,7 +296,7 @@ def _columns(record: Record) -> dict[str, Any]:
     return {
         "user_id": user_to_text(record.user),
         "digest": record.digest,
-        "spent": spent_to_text(record.spent),
+        "spent": json.dumps(spent_to_json(record.spent), separators=(",", ":")),
         "created_at": record.created_at,
         "seen_at": record.seen_at,
         "expires_at": record.expires_at,
@@ -309,4 +310,4 @@ def _columns(record: Record) -> dict[str, Any]:
 def _record(row: sa.Row[Any]) -> Record:
     columns = dict(row._mapping)
     user, spent = columns.pop("user_id"), columns.pop("spent")
-    return Record(user=user_from_text(user), spent=spent_from_text(spent), **columns)
+    return Record(user=user_from_text(user), spent=spent_from_json(json.loads(spent)), **columns)
