@@ -2,9 +2,10 @@
 
 Three apps: one whose handler awaits one GET; one whose handler does by hand what an exchange cannot do without, and
 checks nothing: it begins a session, awaits a GET and an EVALSHA, sets a cookie; one with persistent sessions, each of
-whose requests is that of a browser which comes back after a day, with a token and without a session::
+whose requests is that of a browser which comes back after a day, with a token and without a session. (After less than a
+day, the index of its user is not written.)::
 
-    python benchmarks/exchange_over_redis.py redis://localhost [--rounds 9] [--requests 8000]
+    python benchmarks/exchange_over_redis.py redis://localhost [--hours 24] [--rounds 9]
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _close_with(app: web.Application, redis: Redis) -> None:
 
 
 def exchange(url: str, prefix: str) -> web.Application:
-    users, days = itertools.count(), 0
+    users, away = itertools.count(), 0.0
 
     async def login(request: web.Request) -> web.Response:
         await remember(request, next(users))
@@ -84,16 +85,16 @@ def exchange(url: str, prefix: str) -> web.Application:
         session = await aiohttp_session.get_session(request)
         return web.Response(text=f"Hello, {session['user']}")
 
-    async def next_day(_: web.Request) -> web.Response:
-        nonlocal days
-        days += 1
+    async def later(request: web.Request) -> web.Response:
+        nonlocal away
+        away += 3600 * float(request.match_info["hours"])
         return web.Response()
 
     app = web.Application()
     aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
     setup(app, backend=RedisBackend(url, prefix=prefix))
-    app.add_routes([web.get("/", page), web.get("/login", login), web.get("/next-day", next_day)])
-    app[PERSISTENT_SESSIONS].clock = lambda: time.time() + days * 24 * 3600
+    app.add_routes([web.get("/", page), web.get("/login", login), web.get("/later/{hours}", later)])
+    app[PERSISTENT_SESSIONS].clock = lambda: time.time() + away
     return app
 
 
@@ -109,13 +110,14 @@ async def browse(exchange: Exchange, requests: int) -> None:
 class Browsers:
     """Each signs in, and comes back once."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, hours: float) -> None:
         self.worker = worker
+        self.hours = hours
         self.cookies: list[str] = []
 
     async def prepare(self, requests: int) -> None:
         await self.worker.load(requests, self._sign_in)
-        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.worker.port}/next-day"):
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.worker.port}/later/{self.hours}"):
             pass
 
     async def _sign_in(self, exchange: Exchange, requests: int) -> None:
@@ -134,10 +136,10 @@ def _cookie(head: bytes) -> str:
     return found[1].decode()
 
 
-async def measure(url: str, rounds: int, requests: int, core: int) -> None:
+async def measure(url: str, rounds: int, requests: int, hours: float, core: int) -> None:
     prefix = f"bench_{secrets.token_hex(4)}:"
     workers = {name: Worker(__file__, url, "--serve", name, "--core", str(core), "--prefix", prefix) for name in APPS}
-    browsers = Browsers(workers["exchange"])
+    browsers = Browsers(workers["exchange"], hours)
 
     async def prepare(name: str, requests: int) -> None:
         if name == "exchange":
@@ -162,6 +164,7 @@ def main() -> None:
     parser.add_argument("url", metavar="URL")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--requests", type=int, default=8_000, help="a round and app")
+    parser.add_argument("--hours", type=float, default=24, help="for which each browser is away")
     parser.add_argument("--serve", choices=APPS, help=argparse.SUPPRESS)
     parser.add_argument("--prefix", default="", help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, default=0, help="the workers' core; the load comes from the others")
@@ -170,7 +173,7 @@ def main() -> None:
         serve(APPS[options.serve](options.url, options.prefix), options.core)
         return
     leave(options.core)
-    asyncio.run(measure(options.url, options.rounds, options.requests, options.core))
+    asyncio.run(measure(options.url, options.rounds, options.requests, options.hours, options.core))
 
 
 if __name__ == "__main__":
