@@ -85,7 +85,7 @@ async def test_four_processes_race_for_each_token_and_hand_out_one_successor(
 
 
 class Proxy:
-    """Passes TCP on to a server, and on demand cuts the connection in the place of an answer."""
+    """Passes TCP on to a server, counts round trips, and on demand cuts the connection in the place of an answer."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = host, port
@@ -93,6 +93,7 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self.cut_answer_to: Callable[[bytes], bool] | None = None
         self.cuts = 0
+        self.round_trips = 0
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -109,18 +110,22 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(*self._target)
         self._open |= {writer, server_writer}
-        cutting = False
+        cutting, is_asked = False, False
 
         async def up() -> None:
-            nonlocal cutting
+            nonlocal cutting, is_asked
             while data := await reader.read(65536):
+                self.round_trips += not is_asked
+                is_asked = True
                 if self.cut_answer_to is not None and self.cut_answer_to(data):
                     self.cut_answer_to, cutting = None, True
                 server_writer.write(data)
                 await server_writer.drain()
 
         async def down() -> None:
+            nonlocal is_asked
             while data := await server_reader.read(65536):
+                is_asked = False
                 if cutting:
                     # The server has answered, so it has done what it was asked.
                     self.cuts += 1
@@ -150,7 +155,7 @@ def containing(*needles: bytes) -> Callable[[bytes], bool]:
 
 
 @pytest.fixture(params=["redis", "postgresql", "mongodb"])
-async def cut(
+async def through_proxy(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[tuple[str, Proxy, PersistentSessionManager]]:
     """A manager whose connection to a real server leads through a proxy."""
@@ -165,11 +170,20 @@ async def cut(
             yield scheme, proxy, manager
 
 
+async def test_an_exchange_takes_two_round_trips(through_proxy: tuple[str, Proxy, PersistentSessionManager]) -> None:
+    _, proxy, manager = through_proxy
+    token = await sign_in(manager)
+    for _ in range(3):  # connections are made, statements prepared
+        proxy.round_trips = 0
+        token = (await exchange(manager, token)).token
+    assert proxy.round_trips == 2
+
+
 async def test_an_exchange_cut_off_before_its_answer_has_happened_once(
-    cut: tuple[str, Proxy, PersistentSessionManager],
+    through_proxy: tuple[str, Proxy, PersistentSessionManager],
 ) -> None:
     """Whether the driver repeats the command or gives up: one successor, and the browser is in."""
-    scheme, proxy, manager = cut
+    scheme, proxy, manager = through_proxy
     token = await sign_in(manager)
     proxy.cut_answer_to = containing(*WRITES[scheme])
     restored = await exchange(manager, token)
@@ -183,10 +197,10 @@ async def test_an_exchange_cut_off_before_its_answer_has_happened_once(
 
 
 async def test_a_sign_in_cut_off_before_its_answer_can_be_relied_on(
-    cut: tuple[str, Proxy, PersistentSessionManager],
+    through_proxy: tuple[str, Proxy, PersistentSessionManager],
 ) -> None:
     """It succeeds, for the record is found to be there; or it fails, and leaves nothing that is listed."""
-    scheme, proxy, manager = cut
+    scheme, proxy, manager = through_proxy
     proxy.cut_answer_to = containing(*INSERTS[scheme])
     try:
         token = await sign_in(manager)
@@ -199,9 +213,9 @@ async def test_a_sign_in_cut_off_before_its_answer_can_be_relied_on(
 
 
 async def test_a_revocation_cut_off_before_its_answer_has_happened(
-    cut: tuple[str, Proxy, PersistentSessionManager],
+    through_proxy: tuple[str, Proxy, PersistentSessionManager],
 ) -> None:
-    scheme, proxy, manager = cut
+    scheme, proxy, manager = through_proxy
     token = await sign_in(manager)
     proxy.cut_answer_to = containing(*DELETES[scheme])
     try:
