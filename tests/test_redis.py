@@ -21,7 +21,6 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel
-from redis.cluster import LoadBalancingStrategy
 
 from aiohttp_persistent_session import BackendError, PersistentSessionManager
 from aiohttp_persistent_session.backends.redis import RedisBackend
@@ -153,7 +152,12 @@ def test_a_prefix_that_is_no_text_is_a_type_error() -> None:
 
 
 async def test_a_cluster_client_that_reads_from_replicas_is_refused() -> None:
-    client = RedisCluster(host="127.0.0.1", port=1, load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN)
+    try:
+        from redis.cluster import LoadBalancingStrategy
+    except ImportError:  # redis-py before 6
+        client = RedisCluster(host="127.0.0.1", port=1, read_from_replicas=True)
+    else:
+        client = RedisCluster(host="127.0.0.1", port=1, load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN)
     with pytest.raises(ValueError, match="replicas"):
         RedisBackend(client)
     await client.aclose()

@@ -28,6 +28,8 @@ BUSY_TIMEOUT = 10.0
 """Seconds for which SQLite waits for another process's write before it gives up."""
 POOL_SIZE = 10
 """Connections to PostgreSQL, in each worker, at most."""
+FAREWELL = 1.0
+"""Seconds for which an abandoned connection may wait for the server to acknowledge that it ends."""
 PURGE_BATCH = 1000
 """Records that one :meth:`SQLBackend.purge` deletes at most."""
 
@@ -120,8 +122,7 @@ class SQLBackend(Backend):
     async def close(self) -> None:
         self._is_open, self._lock = False, None
         for task in self._running:
-            if self._may_be_cancelled(task):
-                task.cancel()
+            self._give_up(task)
         if self._running:
             await asyncio.wait(self._running)
         if self._own is not None:
@@ -222,10 +223,7 @@ class SQLBackend(Backend):
         try:
             await asyncio.wait((task,))
         except asyncio.CancelledError:
-            # A server may be hung, its connection must go; a statement of SQLite ends by itself, and its connection
-            # may be the one that holds the database in memory.
-            if self._may_be_cancelled(task):
-                task.cancel()
+            self._give_up(task)
             raise
         if task.cancelled():
             raise BackendError("the SQLBackend was closed meanwhile")
@@ -238,8 +236,13 @@ class SQLBackend(Backend):
         except Exception as error:
             raise BackendError(f"the database failed: {type(error).__name__}") from error
 
-    def _may_be_cancelled(self, task: asyncio.Task[Any]) -> bool:
-        return not self._sqlite or task not in self._begun
+    def _give_up(self, task: asyncio.Task[Any]) -> None:
+        """Cancel ``task``, once. A server that hangs does not answer SQLAlchemy's farewell either: do without."""
+        # A statement of SQLite ends by itself, and its connection may be the one that holds the database in memory.
+        if task.cancelling() or (self._sqlite and task in self._begun):
+            return
+        task.cancel()
+        asyncio.get_running_loop().call_later(FAREWELL, task.cancel)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
