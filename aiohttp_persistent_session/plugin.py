@@ -126,6 +126,8 @@ class _Visit:
     _live: Sighting | None = None
     _remembered: str | None = None
     _prepared = False
+    _session_cookies: Sequence[str] = ()
+    """Set-Cookie fields of the ordinary session, where aiohttp-session will not write them."""
     _session_ends: float | None = None
 
     def __init__(self, wiring: _Wiring) -> None:
@@ -287,11 +289,18 @@ class _Visit:
         self._remembered = None
         self.deletes_cookie = True
 
-    async def died(self) -> None:
-        """The handler raised: whom it remembered is not remembered, unless the cookie is under way already."""
-        if self._remembered is not None and not self._prepared:
+    async def died(self, request: web.Request) -> None:
+        """The handler raised: whom it remembered is not remembered, and whom it signed out stays so.
+
+        Unless the cookie is under way already.
+        """
+        if self._prepared:
+            return
+        if self._remembered is not None:
             id, self._remembered, self.token = self._remembered, None, None
             await self.wiring.manager.unremember(id)
+        if self.deletes_cookie:
+            self._session_cookies = await _save_session(request)
 
     # When the response is prepared
 
@@ -315,6 +324,7 @@ class _Visit:
         self._prepared = True
         wiring = self.wiring
         if self.deletes_cookie:
+            response.headers.extend((hdrs.SET_COOKIE, header) for header in self._session_cookies)
             self._put(request, response, wiring.cookie.deletion)
         elif self.token is not None:
             if self._remembered is not None or await self._may_be_current(self.token):
@@ -503,7 +513,7 @@ def persistent_session_middleware(
         except web.HTTPException:
             raise
         except BaseException:
-            await visit.died()
+            await visit.died(request)
             raise
 
     return middleware
@@ -711,6 +721,19 @@ async def _end_session(request: web.Request) -> None:
     session = await load_session(request)
     if not session.empty:
         session.invalidate()
+
+
+async def _save_session(request: web.Request) -> list[str]:
+    """Save the session, which aiohttp-session does not where the handler raised; return its Set-Cookie fields."""
+    session = request.get(aiohttp_session.SESSION_KEY)
+    if not isinstance(session, Session):
+        return []
+    unsent = web.Response()
+    try:
+        await request[aiohttp_session.STORAGE_KEY].save_session(request, unsent, session)
+    except Exception:
+        logger.exception("the session of who signed out could not be emptied")
+    return [morsel.OutputString() for morsel in unsent.cookies.values()]
 
 
 async def _empty_in_storage(request: web.Request, session: Session) -> None:

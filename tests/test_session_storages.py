@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
-from aiohttp_persistent_session import MemoryBackend, remember
+from aiohttp_persistent_session import MemoryBackend, forget, remember
 
-from .browser import SESSION, TOKEN, Browser, Worker, Workers
+from .browser import SESSION, TOKEN, Browser, Clock, Worker, Workers
 from .faults import FaultyBackend
 
 
@@ -188,3 +188,53 @@ async def test_sub_applications_share_what_the_root_set_up(workers: Workers) -> 
     await browser.get("/account/login")
     browser.end_session()
     assert (await browser.get()).user == "alice"
+
+
+async def test_a_sign_out_that_the_store_fails_empties_the_session_all_the_same(
+    workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage, clock: Clock
+) -> None:
+    """aiohttp-session saves nothing after an exception; the record stands, so no check would end the session."""
+    browser = Browser(await workers(backend, storage=storage))
+    await browser.sign_in()
+    copied = browser.clone()
+    backend.break_down()
+    reply = await browser.post("/logout")
+    assert reply.status == 500
+    assert len(reply.headers.getall("Set-Cookie")) == 2
+    backend.heal()
+    assert TOKEN not in browser.cookies
+    assert (await browser.get()).user is None
+    clock.advance(120)
+    assert (await browser.get()).user is None
+    if isinstance(storage, ServerSideStorage):
+        copied.cookies.pop(TOKEN)
+        assert (await copied.get()).user is None
+
+
+async def test_a_sign_out_amid_a_failing_handler_stands(workers: Workers, backend: FaultyBackend) -> None:
+    async def fail(request: web.Request) -> web.Response:
+        await forget(request)
+        raise ValueError
+
+    browser = Browser(await workers(backend, handlers={"/fail": fail}))
+    await browser.sign_in()
+    assert (await browser.get("/fail")).status == 500
+    assert (await browser.get()).user is None
+    assert await backend.of_user("alice") == []
+
+
+async def test_a_session_storage_that_fails_too_is_logged(
+    workers: Workers, backend: FaultyBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(ServerSideStorage):
+        async def save_session(self, *args: Any) -> None:
+            if self.stored:
+                raise OSError("no")
+            await super().save_session(*args)
+
+    browser = Browser(await workers(backend, storage=Failing()))
+    await browser.sign_in()
+    backend.break_down()
+    reply = await browser.post("/logout")
+    assert (reply.status, reply.cookies[TOKEN].value) == (500, "")
+    assert "could not be emptied" in caplog.text
