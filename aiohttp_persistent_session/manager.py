@@ -35,6 +35,7 @@ from .record import (
 from .sightings import Sighting, Sightings
 from .store import Store
 from .tokens import Token, digest, is_id, new_salt
+from .unanswered import UnansweredExchanges
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -138,6 +139,7 @@ class PersistentSessionManager:
         self._sightings = Sightings()
         self.recall: Callable[[str], Sighting | None] = self._sightings.get
         """What this worker last saw of a record, however long ago."""
+        self._unanswered = UnansweredExchanges(self._store)
         self._checks: dict[str, asyncio.Task[Sighting | None]] = {}
         self._purging: asyncio.Task[None] | None = None
 
@@ -169,6 +171,7 @@ class PersistentSessionManager:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._unanswered.close()
         await self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -315,6 +318,7 @@ class PersistentSessionManager:
             return Restoration(None)
 
     async def _restore(self, token: Token, client: Client, accept: Accept, request: web.Request | None) -> Restoration:
+        await self._unanswered.settle(token.id)
         asked, started = self._sightings.ask(), self._now()
         record = await self._store.get(token.id)
         outcome = judge(record, token.secret, self._now(), self.policy)
@@ -362,9 +366,15 @@ class PersistentSessionManager:
                     return outcome, exchanged
             except BackendError as error:
                 failure = error
-            seen, record = record, await self._store.get(token.id, deadline)
-            if failure is not None and record == seen:
-                raise failure
+            seen = record
+            try:
+                record = await self._store.get(token.id, deadline)
+                if failure is not None and record == seen:
+                    raise failure
+            except BackendError:
+                if failure is not None:
+                    self._unanswered.add(exchanged)
+                raise
         raise BackendError(f"others wrote the record {_SWAP_ATTEMPTS} times in a row")
 
     def note_spelling(self, token: Token) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -73,6 +74,10 @@ class Client:
     address: str = ""
 
 
+UNANSWERED = 253_402_300_799.0
+"""The time of an exchange that no browser was answered (the end of 9999, which every store can keep)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """A secret that has been exchanged: enough to know it again, and to derive its successor from it."""
@@ -80,7 +85,7 @@ class Spent:
     digest: bytes = field(repr=False)
     salt: bytes = field(repr=False)
     at: float
-    """When it was exchanged. A later use of it does not move this."""
+    """When it was exchanged; a later use of it does not move this. Or :data:`UNANSWERED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +161,17 @@ def judge(record: Record | None, secret: bytes, now: float, policy: Policy) -> O
     presented = digest(secret)
     if hmac.compare_digest(presented, record.digest):
         return Outcome.CURRENT
+    if _is_unanswered(record, presented):
+        return Outcome.CURRENT
     for entry in record.spent:
         if hmac.compare_digest(presented, entry.digest):
             return _judge_spent(record, secret, now - entry.at, policy)
     return Outcome.REUSE
+
+
+def _is_unanswered(record: Record, presented: bytes) -> bool:
+    newest = record.spent[0] if record.spent else None
+    return newest is not None and newest.at == UNANSWERED and hmac.compare_digest(presented, newest.digest)
 
 
 def _judge_spent(record: Record, secret: bytes, age: float, policy: Policy) -> Outcome:
@@ -182,12 +194,37 @@ def current_secret(record: Record, secret: bytes) -> bytes | None:
 
 
 def exchange(record: Record, secret: bytes, salt: bytes, now: float, policy: Policy, client: Client) -> Record:
-    """Return the record in which ``secret``, the current one, is spent and its successor by ``salt`` is current."""
-    kept = tuple(entry for entry in record.spent if now - entry.at <= policy.memory_of_spent)
-    new_digest = digest(successor(secret, salt))
-    return _seen(
-        record, now, policy, client, digest=new_digest, spent=(Spent(record.digest, salt, now), *kept)[:MAX_SPENT]
+    """Return the record in which ``secret``, the current one, is spent and its successor by ``salt`` is current.
+
+    Where it was spent already and nobody was answered, it is as if that exchange happened now.
+    """
+    kept = tuple(
+        entry if entry.at != UNANSWERED else replace(entry, at=now)
+        for entry in record.spent
+        if now - entry.at <= policy.memory_of_spent
     )
+    if _is_unanswered(record, digest(secret)):
+        return _seen(record, now, policy, client, spent=kept)
+    spent = (Spent(record.digest, salt, now), *kept)[:MAX_SPENT]
+    return _seen(record, now, policy, client, digest=digest(successor(secret, salt)), spent=spent)
+
+
+def without_answer(stored: Record, attempts: Sequence[Record]) -> Record | None:
+    """Return what to write in place of ``stored`` once the store answers again; None where nothing is to be done.
+
+    Args:
+        stored: the record as it is now.
+        attempts: exchanges of it, as they were to be written, whose answers did not come in time. A server that hung
+            may have applied one of them, minutes later, or may apply it yet.
+    """
+    if stored.revision < max(attempt.revision for attempt in attempts):
+        return replace(stored, revision=stored.revision + 1)  # what still is under way comes too late
+    salts = {attempt.spent[0].salt for attempt in attempts}
+    newest = stored.spent[0] if stored.spent else None
+    if newest is None or newest.salt not in salts or newest.at == UNANSWERED:
+        return None
+    spent = (replace(newest, at=UNANSWERED), *stored.spent[1:])
+    return replace(stored, spent=spent, revision=stored.revision + 1)
 
 
 def was_exchanged_with(record: Record, salt: bytes) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +35,8 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=Datetime
 _INDEXES = [pymongo.IndexModel("expires_at", expireAfterSeconds=0), pymongo.IndexModel("user")]
 _TIMES = ("created_at", "seen_at", "expires_at")
 _AS_THEY_ARE = ("digest", "user_agent", "address", "data", "revision")
+_LIMITS = {"serverselectiontimeoutms": 1500, "sockettimeoutms": 10_000}
+"""Milliseconds, where the URL says nothing: a call that nobody waits for any more is to end by itself."""
 _CLOSES_WITHIN = 2.0
 """Seconds to tell the server that its client goes: one that hangs must not keep a worker from ending."""
 
@@ -68,6 +71,7 @@ class MongoBackend(Backend):
         self._client: pymongo.AsyncMongoClient[dict[str, Any]] | None = None
         self._collection: AsyncCollection[dict[str, Any]] | None = None
         self._has_indexes = False
+        self._running: set[asyncio.Task[Any]] = set()
         if isinstance(url_or_collection, str):
             self._url = _checked(url_or_collection)
         elif _is_asynchronous(url_or_collection):
@@ -107,33 +111,55 @@ class MongoBackend(Backend):
             self._collection = None
             with _failures(), pymongo.timeout(_CLOSES_WITHIN):
                 await client.close()
+        if self._running:
+            _, running = await asyncio.wait(self._running, timeout=_CLOSES_WITHIN)
+            for task in running:
+                task.cancel()
 
     async def insert(self, record: Record) -> None:
-        with _failures():
-            await self._documents.insert_one(_to_document(record))
+        await self._finish(self._documents.insert_one, _to_document(record))
 
     async def get(self, id: str) -> Record | None:
-        with _failures():
-            document = await self._documents.find_one({"_id": id})
+        document = await self._finish(self._documents.find_one, {"_id": id})
         return None if document is None else _from_document(document)
 
     async def replace(self, record: Record) -> bool:
-        with _failures():
-            expected = {"_id": record.id, "revision": record.revision - 1}
-            return (await self._documents.replace_one(expected, _to_document(record))).matched_count == 1
+        expected = {"_id": record.id, "revision": record.revision - 1}
+        replaced = await self._finish(self._documents.replace_one, expected, _to_document(record))
+        return bool(replaced.matched_count == 1)
 
     async def delete(self, id: str) -> bool:
-        with _failures():
-            return (await self._documents.delete_one({"_id": id})).deleted_count == 1
+        deleted = await self._finish(self._documents.delete_one, {"_id": id})
+        return bool(deleted.deleted_count == 1)
 
     async def of_user(self, user: UserId) -> list[Record]:
-        with _failures():
-            documents = await self._documents.find({"user": user_to_text(user)}).to_list(None)
+        documents = await self._finish(lambda: self._documents.find({"user": user_to_text(user)}).to_list(None))
         return [_from_document(document) for document in documents]
 
     async def purge(self, now: float) -> int:
         """Return 0: the index on ``expires_at`` has the server delete expired documents about once a minute."""
         return 0
+
+    async def _finish(self, call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Await the call in a task of its own, which is not cancelled with whoever waits for it.
+
+        Cancelled at the moment when it wakes to look for a server, PyMongo leaves its lock locked for good: nothing of
+        this client would ever be answered again.
+        """
+
+        async def run() -> Any:
+            with _failures():
+                return await call(*arguments)
+
+        task = asyncio.create_task(run())
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be there any more to whom it would matter
 
     @property
     def _documents(self) -> AsyncCollection[dict[str, Any]]:
@@ -146,8 +172,7 @@ def _checked(url: str) -> str:
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError("the URL must begin with mongodb:// or mongodb+srv://")
     try:
-        # The other kind cannot be resolved without asking the DNS, but is written alike.
-        parse_uri(url.replace("mongodb+srv://", "mongodb://", 1))
+        _parsed(url)
     except (PyMongoError, ValueError) as error:
         # Neither quoted nor chained: PyMongo tells what it cannot read, which may be the password.
         text = f"the MongoDB URL is malformed ({type(error).__name__}); are user and password percent-encoded?"
@@ -155,9 +180,16 @@ def _checked(url: str) -> str:
     return url
 
 
+def _parsed(url: str) -> dict[str, Any]:
+    # The other kind cannot be resolved without asking the DNS, but is written alike.
+    return parse_uri(url.replace("mongodb+srv://", "mongodb://", 1))
+
+
 def _make_client(url: str) -> pymongo.AsyncMongoClient[dict[str, Any]]:
     try:
-        return pymongo.AsyncMongoClient(url)
+        given = {option.lower() for option in _parsed(url)["options"]}
+        limits: dict[str, Any] = {name: limit for name, limit in _LIMITS.items() if not given & {name, "timeoutms"}}
+        return pymongo.AsyncMongoClient(url, **limits)
     except (PyMongoError, ValueError) as error:
         raise BackendError(f"the MongoDB URL cannot be used ({type(error).__name__})") from None
 

@@ -1,0 +1,223 @@
+"""Exchanges that a hung store applies long after everybody has given up waiting for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from aiohttp_persistent_session import Backend, PersistentSessionManager
+from aiohttp_persistent_session.record import UNANSWERED, Outcome, Record
+from aiohttp_persistent_session.tokens import Token
+
+from .browser import DAY, Clock
+from .exchanges import exchange, sign_in
+from .faults import FaultyBackend
+from .stores import Store
+
+EVERY_STORE = True
+
+
+class HangingBackend(FaultyBackend):
+    """Receives a number of swaps, hangs from the last of them on, and does none, until it goes on."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.hangs_at_swap = 0
+        self.received: list[Record] = []
+
+    async def replace(self, record: Record) -> bool:
+        if self.hangs_at_swap:
+            self.received.append(record)
+            if len(self.received) == self.hangs_at_swap:
+                self.hang()
+            await asyncio.Event().wait()
+        return await super().replace(record)
+
+    def go_on(self) -> None:
+        self.hangs_at_swap = 0
+        self.heal()
+
+    async def apply(self) -> list[bool]:
+        """Do what had been received, in the order of its arrival."""
+        return [await self.inner.replace(record) for record in self.received]
+
+
+@pytest.fixture
+async def backend(store: Store) -> HangingBackend:
+    return HangingBackend(await store.backend())
+
+
+@pytest.fixture
+async def alarms() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def manager(backend: HangingBackend, clock: Clock, alarms: list[str]) -> AsyncIterator[PersistentSessionManager]:
+    async with make_manager(backend, clock, alarms) as manager:
+        yield manager
+
+
+def make_manager(backend: Backend, clock: Clock, alarms: list[str], **options: Any) -> PersistentSessionManager:
+    async def alarm(session: Any, _: object) -> None:
+        alarms.append(session.id)
+
+    manager = PersistentSessionManager(backend, timeout=0.3, **options)
+    manager.clock = clock
+    manager.on_reuse.append(alarm)
+    return manager
+
+
+async def hung_exchange(manager: PersistentSessionManager, backend: HangingBackend, times: int = 1) -> Token:
+    """Return a token whose exchange the store has received and not answered."""
+    token = await sign_in(manager)
+    backend.hangs_at_swap = times
+    restored = await asyncio.gather(*(exchange(manager, token) for _ in range(times)))
+    assert {one.outcome for one in restored} == {None}
+    assert len(backend.received) == times
+    return token
+
+
+async def until_seen_to(backend: HangingBackend, id: str) -> None:
+    async with asyncio.timeout(20):
+        while (await backend.inner.get(id)).spent[0].at != UNANSWERED:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("hung_for", [5, 30, 3600, 3 * DAY])
+@pytest.mark.parametrize("grace_period", [0, 10])
+async def test_a_swap_applied_after_minutes_logs_nobody_out(
+    backend: HangingBackend, clock: Clock, alarms: list[str], hung_for: float, grace_period: float
+) -> None:
+    async with make_manager(backend, clock, alarms, grace_period=grace_period) as manager:
+        token = await hung_exchange(manager, backend)
+        clock.advance(hung_for)
+        backend.go_on()
+        assert await backend.apply() == [True]
+        restored = await exchange(manager, token)
+        assert restored.outcome is Outcome.CURRENT
+        assert (await exchange(manager, restored.token)).outcome is Outcome.CURRENT
+        assert alarms == []
+
+
+async def test_whoever_of_several_requests_came_through(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    token = await hung_exchange(manager, backend, times=3)
+    clock.advance(300)
+    backend.go_on()
+    assert await backend.apply() == [True, False, False]
+    assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+    assert alarms == []
+
+
+async def test_another_worker_takes_the_browser_back_days_later(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """The worker that has no answer sees to it by itself, and writes it down for all."""
+    token = await hung_exchange(manager, backend)
+    clock.advance(30)
+    backend.go_on()
+    await backend.apply()
+    await until_seen_to(backend, token.id)
+    clock.advance(7 * DAY)
+    async with make_manager(backend, clock, alarms) as other:
+        both = await asyncio.gather(exchange(other, token), exchange(other, token))
+    assert {one.outcome for one in both} == {Outcome.CURRENT, Outcome.RACE}
+    assert both[0].token == both[1].token
+    assert alarms == []
+
+
+async def test_a_swap_that_comes_after_the_next_look_comes_too_late(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """A connection may be served long after another one of the same server."""
+    token = await hung_exchange(manager, backend)
+    backend.go_on()
+    restored = await exchange(manager, token)
+    assert restored.outcome is Outcome.CURRENT
+    assert await backend.apply() == [False]
+    clock.advance(120)
+    assert (await exchange(manager, restored.token)).outcome is Outcome.CURRENT
+    assert alarms == []
+
+
+async def test_a_swap_that_comes_after_the_worker_has_seen_to_it_comes_too_late(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock
+) -> None:
+    token = await hung_exchange(manager, backend)
+    backend.go_on()
+    async with asyncio.timeout(20):
+        while (await backend.inner.get(token.id)).revision == 0:
+            await asyncio.sleep(0.02)
+    assert await backend.apply() == [False]
+    clock.advance(120)
+    assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+
+
+async def test_a_thief_is_found_out_as_ever(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """A token whose exchange was not answered counts as not exchanged; once it is, it is spent."""
+    token = await hung_exchange(manager, backend)
+    clock.advance(30)
+    backend.go_on()
+    await backend.apply()
+    stolen = token
+    token = (await exchange(manager, token)).token
+    clock.advance(5)
+    assert (await exchange(manager, stolen)).outcome is Outcome.RACE
+    token = (await exchange(manager, token)).token
+    clock.advance(30)
+    assert (await exchange(manager, stolen)).outcome is Outcome.LATE
+    assert alarms == []
+    clock.advance(60)
+    assert (await exchange(manager, stolen)).outcome is Outcome.REUSE
+    assert alarms == [token.id]
+    assert (await exchange(manager, token)).outcome is Outcome.UNKNOWN
+
+
+async def test_a_persistent_session_that_ended_meanwhile_stays_so(
+    manager: PersistentSessionManager, backend: HangingBackend
+) -> None:
+    token = await hung_exchange(manager, backend)
+    backend.go_on()
+    assert await manager.revoke(token.id)
+    assert await backend.apply() == [False]
+    assert (await exchange(manager, token)).outcome is Outcome.UNKNOWN
+
+
+async def test_a_write_outage_costs_a_failing_call_a_second_and_is_over_with_it(
+    manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
+    tokens = [await sign_in(manager, f"user{number}") for number in range(50)]
+    backend.break_down("replace")
+    for token in tokens:
+        assert (await exchange(manager, token)).outcome is None
+    backend.calls.clear()
+    await asyncio.sleep(0.2)
+    assert backend.calls["replace"] <= 12
+    backend.heal()
+    async with asyncio.timeout(20):
+        while manager._unanswered._attempts:
+            await asyncio.sleep(0.02)
+    for token in tokens:
+        assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+
+
+async def test_what_a_worker_sees_to_is_bounded_and_ends_with_it(
+    manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohttp_persistent_session.unanswered.KEPT", 5)
+    tokens = [await sign_in(manager, f"user{number}") for number in range(8)]
+    backend.break_down("replace")
+    for token in tokens:
+        await exchange(manager, token)
+    assert list(manager._unanswered._attempts) == [token.id for token in tokens[-5:]]
+    for _ in range(30):
+        await exchange(manager, tokens[-1])
+    assert len(manager._unanswered._attempts[tokens[-1].id]) <= 16
