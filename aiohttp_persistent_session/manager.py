@@ -106,6 +106,8 @@ class PersistentSessionManager:
     ) -> None:
         if not isinstance(backend, Backend):
             hint = f": pass {backend.__name__}()" if isinstance(backend, type) else ""
+            if isinstance(backend, str):
+                hint = ": pass RedisBackend(url), MongoBackend(url) or SQLBackend(url)"
             raise TypeError(f"backend must be a Backend, not {type(backend).__name__}{hint}")
         self.policy: Policy = Policy(
             max_age=seconds("max_age", max_age, at_least=1, at_most=LONGEST_MAX_AGE),

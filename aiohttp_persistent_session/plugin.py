@@ -459,6 +459,8 @@ def setup(
         raise TypeError(f"app must be a web.Application, not {type(app).__name__}")
     if PERSISTENT_SESSIONS in app:
         raise RuntimeError("aiohttp_persistent_session is set up for this application already")
+    if app.frozen or app.pre_frozen:
+        raise RuntimeError("call setup() before the application runs, or is added to another one as a sub-application")
     manager = PersistentSessionManager(
         backend,
         max_age=max_age,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from .backends.base import Backend, BackendError
 from .record import Record, UserId
@@ -38,7 +38,7 @@ class Store:
     async def open(self) -> None:
         """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make."""
         try:
-            await self._call("open", self.backend.open(), _NO_DEADLINE)
+            await self._call("open", self.backend.open, deadline=_NO_DEADLINE)
         except BaseException:
             with contextlib.suppress(Exception):  # what failed first is what is told
                 await self.backend.close()
@@ -51,14 +51,14 @@ class Store:
         """Insert; an insert whose answer was lost, or which a driver repeated, is found to have happened."""
         deadline = self.deadline()
         try:
-            await self._call("insert", self.backend.insert(record), deadline)
+            await self._call("insert", self.backend.insert, record, deadline=deadline)
         except BackendError:
             stored = await self.get(record.id, deadline)
             if stored is None or stored.digest != record.digest:
                 raise
 
     async def get(self, id: str, deadline: float | None = None) -> Record | None:
-        return await self._call("get", self._get(id), deadline)
+        return await self._call("get", self._get, id, deadline=deadline)
 
     async def _get(self, id: str) -> Record | None:
         record = await self.backend.get(id)
@@ -67,28 +67,30 @@ class Store:
         return record
 
     async def replace(self, record: Record, deadline: float | None = None) -> bool:
-        return await self._call("replace", self.backend.replace(record), deadline)
+        return await self._call("replace", self.backend.replace, record, deadline=deadline)
 
     async def delete(self, id: str) -> bool:
         """Delete; a deletion whose answer was lost is found to have happened."""
         deadline = self.deadline()
         try:
-            return await self._call("delete", self.backend.delete(id), deadline)
+            return await self._call("delete", self.backend.delete, id, deadline=deadline)
         except BackendError:
             if await self.get(id, deadline) is None:
                 return True
             raise
 
     async def of_user(self, user: UserId) -> list[Record]:
-        return await self._call("of_user", self.backend.of_user(user))
+        return await self._call("of_user", self.backend.of_user, user)
 
     async def purge(self, now: float) -> int:
-        return await self._call("purge", self.backend.purge(now))
+        return await self._call("purge", self.backend.purge, now)
 
-    async def _call(self, operation: str, call: Awaitable[T], deadline: float | None = None) -> T:
+    async def _call(
+        self, operation: str, call: Callable[..., Awaitable[T]], *arguments: Any, deadline: float | None = None
+    ) -> T:
         try:
             async with asyncio.timeout_at(self.deadline() if deadline is None else deadline):
-                answer = await call
+                answer = await call(*arguments)
         except BackendError as error:
             self._note_failure(operation, error)
             raise
@@ -99,8 +101,7 @@ class Store:
             raise failure from error
         if operation in self._failing:
             self._failing.discard(operation)
-            if not self._failing:
-                logger.info("the store of persistent sessions answers again")
+            logger.info("the store of persistent sessions answers again at %s", operation)
         return answer
 
     def _note_failure(self, operation: str, error: Exception) -> None:

@@ -237,3 +237,12 @@ def test_every_public_name_is_there_and_documented() -> None:
     for name in aiohttp_persistent_session.__all__:
         value = getattr(aiohttp_persistent_session, name)
         assert name == "PERSISTENT_SESSIONS" or value.__doc__, name
+
+
+async def test_set_up_too_late_says_where_to_call_it() -> None:
+    app, inner = web.Application(), web.Application()
+    app.add_subapp("/inner", inner)
+    for too_late in (inner, app):
+        app.freeze()
+        with pytest.raises(RuntimeError, match="sub-application"):
+            setup(too_late, backend=MemoryBackend())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import AsyncIterator
@@ -54,6 +55,7 @@ async def test_each_other_example_runs_in_the_context_that_it_names(number: int)
     }
     namespace |= {
         "web": web,
+        "contextlib": contextlib,
         "app": web.Application(),
         "backend": aiohttp_persistent_session.MemoryBackend(),
         "aiohttp_session": aiohttp_session,

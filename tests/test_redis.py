@@ -205,7 +205,7 @@ async def test_the_index_is_kept_as_long_as_its_records_and_not_written_each_tim
     assert later > record.expires_at * 1000
     await backend.insert(make_record(user="alice"))
     assert client.pexpiretime(index) == later
-    assert json.loads(client.get(store.prefix + record.id))["indexed_until"] == later
+    assert json.loads(client.get(store.prefix + record.id))["indexed"].split()[1] == str(later)
     assert await backend.get(record.id) == record
     await backend.close()
 
@@ -330,6 +330,56 @@ async def test_an_exchange_takes_two_round_trips(store: RedisStore, monkeypatch:
     client = redis.Redis.from_url(store.url)
     assert len(sent) == 2
     assert client.pexpiretime(f"{store.prefix}user:s:alice") > client.pexpiretime(f"{store.prefix}{token.id}")
+
+
+async def test_a_lost_index_entry_comes_back_also_where_the_expiry_moves_no_more(store: RedisStore) -> None:
+    """As with max_lifetime, in whose last weeks a day's activity changes seen_at alone."""
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record(user="alice")
+    await backend.insert(record)
+    client.delete(f"{store.prefix}user:s:alice")
+    for hours, listed in ((1, 0), (23, 0), (24, 1)):
+        record = replace(await backend.get(record.id), seen_at=record.created_at + 3600 * hours)
+        assert await backend.replace(replace(record, revision=record.revision + 1))
+        assert len(await backend.of_user("alice")) == listed
+    await backend.close()
+
+
+async def test_an_index_entry_that_failed_beside_its_swap_is_made_at_the_next_one(store: RedisStore) -> None:
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record, index = make_record(user="alice"), f"{store.prefix}user:s:alice"
+    await backend.insert(record)
+    client.delete(index)
+    client.set(index, "no sorted set")
+    later = replace(record, revision=1, seen_at=record.seen_at + 86400)
+    with pytest.raises(BackendError):
+        await backend.replace(later)
+    client.delete(index)
+    stored = await backend.get(record.id)
+    assert stored == replace(later, revision=2)
+    assert await backend.replace(replace(stored, revision=3))
+    assert [one.id for one in await backend.of_user("alice")] == [record.id]
+    await backend.close()
+
+
+async def test_connections_that_the_server_closed_are_not_used(store: RedisStore) -> None:
+    """After a restart, or a quiet spell with the server's ``timeout``: nobody is anonymous because of it."""
+    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    record = make_record()
+    await backend.insert(record)
+    await asyncio.gather(*(backend.get(record.id) for _ in range(20)))
+    for connection in list(backend._client.connection_pool._available_connections):
+        port = connection._writer.get_extra_info("sockname")[1]
+        client.execute_command("CLIENT", "KILL", "ADDR", f"127.0.0.1:{port}")
+    await asyncio.sleep(0.1)
+    assert await asyncio.gather(*(backend.get(record.id) for _ in range(20))) == [record] * 20
+    await backend.close()
+
+
+@pytest.mark.parametrize("url", ["redis://localhost/0?foo=1", "redis://localhost/abc", "redis://localhost/0/1"])
+def test_a_url_with_an_option_or_a_database_that_there_is_not_is_a_value_error(url: str) -> None:
+    with pytest.raises(ValueError, match="URL of RedisBackend"):
+        RedisBackend(url)
 
 
 async def test_the_first_swap_that_also_enters_the_index_may_find_the_scripts_gone(store: RedisStore) -> None:

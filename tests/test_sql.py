@@ -209,6 +209,11 @@ def test_wrong_arguments_say_what_to_pass(argument: Any, error: type[Exception],
         SQLBackend(argument)
 
 
+def test_a_sqlite_url_with_a_host_is_a_value_error_that_names_the_right_one() -> None:
+    with pytest.raises(ValueError, match="sqlite:///file"):
+        SQLBackend("sqlite://records.db")
+
+
 @pytest.mark.parametrize(
     ("module", "url"),
     [

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 try:
     from redis.asyncio import Redis
@@ -31,6 +34,13 @@ from .base import (
 )
 
 Client: TypeAlias = "Redis | RedisCluster"
+
+# The manager bounds each call in time, which is limit enough: above max_connections, 100 by now, redis-py fails at
+# once, and with socket_timeout, 5 s by now, it makes tasks that cost as much again. And over protocol 3 redis-py 8 does
+# not look whether the server has closed a connection meanwhile.
+_OPTIONS: dict[str, Any] = {"max_connections": 2**31, "socket_timeout": None, "protocol": 2}
+
+_DATABASE = re.compile(r"(/\d*)?")
 
 _DAY = 24 * 3600 * 1000
 INDEX_OUTLIVES_RECORD = _DAY
@@ -74,12 +84,15 @@ class RedisBackend(Backend):
             if not url_or_client.startswith(("redis://", "rediss://", "unix://")):
                 raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
             try:
-                # The manager bounds each call in time, which is limit enough: above max_connections, 100 by now,
-                # redis-py fails at once, and with socket_timeout, 5 s by now, it makes tasks that cost as much again.
-                self._client: Any = Redis.from_url(url_or_client, max_connections=2**31, socket_timeout=None)
-            except ValueError as error:
+                self._client: Any = Redis.from_url(url_or_client, **_OPTIONS)
+                # Made, not connected: it tells of an option in the URL that there is not.
+                pool = self._client.connection_pool
+                pool.connection_class(**pool.connection_kwargs)
+                if not url_or_client.startswith("unix:") and not _DATABASE.fullmatch(urlsplit(url_or_client).path):
+                    raise ValueError("the path is no database's number")
+            except (TypeError, ValueError) as error:
                 # Neither quoted nor chained: it tells what it cannot read, which may be the password.
-                hint = "the URL of RedisBackend is malformed; is the password percent-encoded?"
+                hint = "the URL of RedisBackend is malformed; is the password percent-encoded, and each option known?"
                 raise ValueError(f"{hint} ({type(error).__name__})") from None
         elif isinstance(url_or_client, Redis | RedisCluster):
             if any(getattr(url_or_client, name, None) for name in ("read_from_replicas", "load_balancing_strategy")):
@@ -88,7 +101,7 @@ class RedisBackend(Backend):
         else:
             raise TypeError(
                 "RedisBackend takes a URL, a redis.asyncio.Redis or a redis.asyncio.cluster.RedisCluster, "
-                f"not {type(url_or_client).__name__}"
+                f"not {type(url_or_client).__module__}.{type(url_or_client).__qualname__}"
             )
         if not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
@@ -121,18 +134,24 @@ class RedisBackend(Backend):
 
     async def replace(self, record: Record) -> bool:
         with _driver_errors():
-            indexed_until = int(record.note or 0)
-            if indexed_until >= _milliseconds(record.expires_at):
-                return await self._swap(record, indexed_until)
+            if not _is_due(record):
+                return await self._swap(record, record.note)
             if isinstance(self._client, RedisCluster):  # other shards, another order
                 return await self._swap(record, await self._index(record))
             pipeline = self._client.pipeline(transaction=False)
-            indexed_until = self._enter(pipeline, record)
-            pipeline.evalsha(_SWAP_SHA, *self._swap_arguments(record, indexed_until))
-            try:
-                *_, swapped = await pipeline.execute()
-            except NoScriptError:
-                return await self._swap(record, indexed_until)
+            note = self._enter(pipeline, record)
+            pipeline.evalsha(_SWAP_SHA, *self._swap_arguments(record, note))
+            *entered, swapped = await pipeline.execute(raise_on_error=False)
+            failures = [answer for answer in entered if isinstance(answer, Exception)]
+            if isinstance(swapped, NoScriptError):
+                swapped = await self._swap(record, "" if failures else note)
+            elif isinstance(swapped, Exception):
+                raise swapped
+            elif swapped and failures:
+                # Or it would be a day before the index is entered again.
+                await self._swap(dataclasses.replace(record, revision=record.revision + 1), "")
+            if failures:
+                raise failures[0]
             return bool(swapped)
 
     async def delete(self, id: str) -> bool:
@@ -151,19 +170,19 @@ class RedisBackend(Backend):
     async def purge(self, now: float) -> int:
         return 0
 
-    async def _swap(self, record: Record, indexed_until: int) -> bool:
-        arguments = self._swap_arguments(record, indexed_until)
+    async def _swap(self, record: Record, note: str) -> bool:
+        arguments = self._swap_arguments(record, note)
         try:
             return bool(await self._client.evalsha(_SWAP_SHA, *arguments))
         except NoScriptError:
             return bool(await self._client.eval(_SWAP, *arguments))
 
-    def _swap_arguments(self, record: Record, indexed_until: int) -> tuple[int | str, ...]:
+    def _swap_arguments(self, record: Record, note: str) -> tuple[int | str, ...]:
         return (
             1,
             self._key(record.id),
             record.revision - 1,
-            _json(record, indexed_until),
+            _json(record, note),
             _milliseconds(record.expires_at),
         )
 
@@ -183,20 +202,21 @@ class RedisBackend(Backend):
                 await self._client.zrem(index, *gone)
         return records
 
-    async def _index(self, record: Record) -> int:
-        pipeline = self._client.pipeline(transaction=False)
-        indexed_until = self._enter(pipeline, record)
+    async def _index(self, record: Record) -> str:
+        # Where it can be, in one transaction: cut off half-way, the index would have no time to live.
+        pipeline = self._client.pipeline(transaction=not isinstance(self._client, RedisCluster))
+        note = self._enter(pipeline, record)
         await pipeline.execute()
-        return indexed_until
+        return note
 
-    def _enter(self, pipeline: Any, record: Record) -> int:
-        """Enter the record into its user's index, and return until when that is kept, in milliseconds."""
+    def _enter(self, pipeline: Any, record: Record) -> str:
+        """Enter the record into its user's index, and return the note of it: when, and until when that is kept."""
         key, until = self._index_key(record.user), _milliseconds(record.expires_at) + INDEX_OUTLIVES_RECORD
         pipeline.zadd(key, {record.id: record.created_at})
         # Set where there is none, and never shortened: another record of the user may last longer.
         pipeline.pexpireat(key, until, nx=True)
         pipeline.pexpireat(key, until, gt=True)
-        return until
+        return f"{_milliseconds(record.seen_at)} {until}"
 
     def _key(self, id: str) -> str:
         return f"{self._prefix}{id}"
@@ -205,10 +225,16 @@ class RedisBackend(Backend):
         return f"{self._prefix}user:{user_to_text(user)}"
 
 
-def _json(record: Record, indexed_until: int) -> str:
+def _is_due(record: Record) -> bool:
+    """Tell whether the index is to be entered anew: after a day, or where it might end before the record."""
+    at, _, until = record.note.partition(" ")
+    return not until or _milliseconds(record.seen_at) >= int(at) + _DAY or _milliseconds(record.expires_at) > int(until)
+
+
+def _json(record: Record, note: str) -> str:
     fields = {
         "revision": record.revision,  # the first, where the script looks for it
-        "indexed_until": indexed_until,
+        "indexed": note,  # when, and until when the index is kept, in milliseconds
         "user": user_to_text(record.user),
         "created_at": record.created_at,
         "seen_at": record.seen_at,
@@ -236,7 +262,7 @@ def _record(id: str, text: str | bytes) -> Record:
         address=fields["address"],
         data=fields["data"],
         revision=fields["revision"],
-        note=str(fields["indexed_until"]),
+        note=fields["indexed"],
     )
 
 

@@ -272,6 +272,8 @@ def _make_engine(url: str | sa.URL) -> AsyncEngine:
         options |= {"pool_size": POOL_SIZE, "max_overflow": 0}
     try:
         engine = create_async_engine(parsed, **options)
+    except ArgumentError:
+        raise ValueError(f'the URL cannot be used with {dialect}: a file is "sqlite:///file"') from None
     except ImportError as error:
         raise ImportError(
             f'SQLBackend needs {expected} for {dialect}: pip install "aiohttp-persistent-session[sql]"'
