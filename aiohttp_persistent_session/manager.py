@@ -162,6 +162,7 @@ class PersistentSessionManager:
         ):
             signal.freeze()
         await self._store.open()
+        self._unanswered = UnansweredExchanges(self._store)
         self._purging = asyncio.create_task(self._purge_hourly())
 
     async def close(self) -> None:

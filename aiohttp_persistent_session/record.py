@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .tokens import digest, successor
 
@@ -198,30 +198,32 @@ def exchange(record: Record, secret: bytes, salt: bytes, now: float, policy: Pol
 
     Where it was spent already and nobody was answered, it is as if that exchange happened now.
     """
-    kept = tuple(
-        entry if entry.at != UNANSWERED else replace(entry, at=now)
-        for entry in record.spent
-        if now - entry.at <= policy.memory_of_spent
-    )
+    kept = tuple(entry for entry in _answered(record, now) if now - entry.at <= policy.memory_of_spent)
     if _is_unanswered(record, digest(secret)):
         return _seen(record, now, policy, client, spent=kept)
     spent = (Spent(record.digest, salt, now), *kept)[:MAX_SPENT]
     return _seen(record, now, policy, client, digest=digest(successor(secret, salt)), spent=spent)
 
 
-def without_answer(stored: Record, attempts: Sequence[Record]) -> Record | None:
+class Attempt(NamedTuple):
+    """An exchange that was to be written, as this and no other entry of ``spent``."""
+
+    spent: Spent
+    revision: int
+
+
+def without_answer(stored: Record, attempts: Sequence[Attempt]) -> Record | None:
     """Return what to write in place of ``stored`` once the store answers again; None where nothing is to be done.
 
     Args:
         stored: the record as it is now.
-        attempts: exchanges of it, as they were to be written, whose answers did not come in time. A server that hung
-            may have applied one of them, minutes later, or may apply it yet.
+        attempts: exchanges of it whose answers did not come in time. A server that hung may have applied one of them,
+            minutes later, or may apply it yet.
     """
     if stored.revision < max(attempt.revision for attempt in attempts):
         return replace(stored, revision=stored.revision + 1)  # what still is under way comes too late
-    salts = {attempt.spent[0].salt for attempt in attempts}
     newest = stored.spent[0] if stored.spent else None
-    if newest is None or newest.salt not in salts or newest.at == UNANSWERED:
+    if newest is None or newest not in {attempt.spent for attempt in attempts}:
         return None
     spent = (replace(newest, at=UNANSWERED), *stored.spent[1:])
     return replace(stored, spent=spent, revision=stored.revision + 1)
@@ -233,8 +235,15 @@ def was_exchanged_with(record: Record, salt: bytes) -> bool:
 
 
 def touch(record: Record, now: float, policy: Policy, client: Client) -> Record:
-    """Return the record as seen now by ``client``: its expiry moves on, its secrets stay."""
-    return _seen(record, now, policy, client)
+    """Return the record as seen now by ``client``: its expiry moves on, its secrets stay.
+
+    Who is live was answered after all: by a request that joined the exchange which another one had no answer to.
+    """
+    return _seen(record, now, policy, client, spent=_answered(record, now))
+
+
+def _answered(record: Record, now: float) -> tuple[Spent, ...]:
+    return tuple(entry if entry.at != UNANSWERED else replace(entry, at=now) for entry in record.spent)
 
 
 def _seen(record: Record, now: float, policy: Policy, client: Client, **changes: Any) -> Record:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from .backends.base import BackendError
-from .record import Record, without_answer
+from .record import Attempt, Record, without_answer
 from .store import Store
 
 KEPT = 1000
 """Persistent sessions whose exchanges one worker sees to, at most; of more, the oldest is given up."""
-KEPT_OF_EACH = 16
+KEPT_OF_EACH = 256
 TRIED_EVERY = 1.0
 """Seconds between two looks whether the store answers."""
+SWAP_ATTEMPTS = 5
 
 
 class UnansweredExchanges:
@@ -21,43 +21,58 @@ class UnansweredExchanges:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._attempts: dict[str, list[Record]] = {}
+        self._attempts: dict[str, list[Attempt]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
-    def add(self, attempt: Record) -> None:
+    def add(self, exchanged: Record) -> None:
         """Take over an exchange: the record that was to be written, and perhaps was."""
-        self._attempts[attempt.id] = [*self._attempts.pop(attempt.id, ()), attempt][-KEPT_OF_EACH:]
+        if self._closed:
+            return
+        attempt = Attempt(exchanged.spent[0], exchanged.revision)
+        self._attempts[exchanged.id] = [*self._attempts.pop(exchanged.id, ()), attempt][-KEPT_OF_EACH:]
         if len(self._attempts) > KEPT:
             del self._attempts[next(iter(self._attempts))]
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._settle_all())
 
     async def close(self) -> None:
         """Give up what is not seen to yet."""
+        self._closed = True
         self._attempts.clear()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def settle(self, id: str) -> None:
-        """See to the exchange of this persistent session, if there is one.
+        """See to the exchanges of this persistent session, if there are any.
 
         Raises:
-            BackendError: the store still fails.
+            BackendError: the store still fails, or the time of one call was up.
         """
-        while attempts := self._attempts.get(id):
-            stored = await self._store.get(id)
+        deadline = self._store.deadline()
+        for _ in range(SWAP_ATTEMPTS):
+            attempts = self._attempts.get(id)
+            if attempts is None:
+                return
+            stored = await self._store.get(id, deadline)
             settled = None if stored is None else without_answer(stored, attempts)
             if settled is not None:
-                await self._store.replace(settled)
+                await self._store.replace(settled, deadline)
             elif self._attempts.get(id) is attempts:
                 del self._attempts[id]
+        if id in self._attempts:
+            raise BackendError(f"others wrote the record {SWAP_ATTEMPTS} times in a row")
 
     async def _settle_all(self) -> None:
         while self._attempts:
-            with contextlib.suppress(BackendError):
-                for id in list(self._attempts):
+            for id in list(self._attempts):
+                try:
                     await self.settle(id)
+                except BackendError:
+                    # The others first: it may be this one alone that cannot be reached.
+                    if id in self._attempts:
+                        self._attempts[id] = self._attempts.pop(id)
+                    break
             if self._attempts:
                 await asyncio.sleep(TRIED_EVERY)
-        self._task = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiohttp_persistent_session import Backend, PersistentSessionManager
-from aiohttp_persistent_session.record import UNANSWERED, Outcome, Record
+from aiohttp_persistent_session.record import UNANSWERED, Client, Outcome, Record
 from aiohttp_persistent_session.tokens import Token
 
 from .browser import DAY, Clock
@@ -220,4 +220,77 @@ async def test_what_a_worker_sees_to_is_bounded_and_ends_with_it(
     assert list(manager._unanswered._attempts) == [token.id for token in tokens[-5:]]
     for _ in range(30):
         await exchange(manager, tokens[-1])
-    assert len(manager._unanswered._attempts[tokens[-1].id]) <= 16
+    assert len(manager._unanswered._attempts[tokens[-1].id]) <= 31
+
+
+async def test_a_record_that_cannot_be_reached_does_not_hold_up_the_others(
+    manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a shard of a cluster that is down."""
+    monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
+    tokens = [await sign_in(manager, f"user{number}") for number in range(3)]
+    backend.break_down("replace")
+    for token in tokens:
+        await exchange(manager, token)
+    get = backend.inner.get
+
+    async def get_but(id: str) -> Record | None:
+        if id == tokens[0].id:
+            raise OSError("shard down")
+        return await get(id)
+
+    monkeypatch.setattr(backend.inner, "get", get_but)
+    backend.heal()
+    async with asyncio.timeout(20):
+        while len(manager._unanswered._attempts) > 1:
+            await asyncio.sleep(0.02)
+    assert list(manager._unanswered._attempts) == [tokens[0].id]
+
+
+async def test_who_joined_in_the_grace_period_closes_it_for_others_by_being_live(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """Then the successor was handed out after all: a copy of the old token must not work for weeks."""
+    stolen = await hung_exchange(manager, backend)
+    backend.go_on()
+    await backend.apply()
+    await until_seen_to(backend, stolen.id)
+    clock.advance(61)
+    assert await manager.check(stolen.id, Client()) is not None
+    clock.advance(70)
+    assert (await exchange(manager, stolen)).outcome is Outcome.REUSE
+
+
+async def test_an_exchange_that_another_worker_answered_is_left_alone(
+    manager: PersistentSessionManager, backend: HangingBackend, store: Store, clock: Clock, alarms: list[str]
+) -> None:
+    token = await hung_exchange(manager, backend)
+    clock.advance(1)
+    backend.go_on()
+    await backend.apply()
+    await until_seen_to(backend, token.id)
+    clock.advance(1)
+    backend.received.clear()
+    backend.hangs_at_swap = 1
+    assert (await exchange(manager, token)).outcome is None
+    clock.advance(1)
+    async with make_manager(await store.backend(), clock, alarms) as other:
+        assert (await exchange(other, token)).outcome is Outcome.CURRENT
+    backend.go_on()
+    assert await backend.apply() == [False]
+    async with asyncio.timeout(20):
+        while manager._unanswered._attempts:
+            await asyncio.sleep(0.02)
+    assert (await backend.inner.get(token.id)).spent[0].at == clock()
+
+
+async def test_after_its_end_a_worker_takes_nothing_over(backend: HangingBackend, clock: Clock) -> None:
+    async with make_manager(backend, clock, []) as manager:
+        await hung_exchange(manager, backend)
+        unanswered, (attempt,) = manager._unanswered, backend.received
+    unanswered.add(attempt)
+    assert unanswered._attempts == {}
+    backend.go_on()
+    async with manager:
+        manager._unanswered.add(attempt)
+        assert list(manager._unanswered._attempts) == [attempt.id]

@@ -35,7 +35,7 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=Datetime
 _INDEXES = [pymongo.IndexModel("expires_at", expireAfterSeconds=0), pymongo.IndexModel("user")]
 _TIMES = ("created_at", "seen_at", "expires_at")
 _AS_THEY_ARE = ("digest", "user_agent", "address", "data", "revision")
-_LIMITS = {"serverselectiontimeoutms": 1500, "sockettimeoutms": 10_000}
+_LIMITS = {"serverselectiontimeoutms": 1500, "waitqueuetimeoutms": 2000, "sockettimeoutms": 10_000}
 """Milliseconds, where the URL says nothing: a call that nobody waits for any more is to end by itself."""
 _CLOSES_WITHIN = 2.0
 """Seconds to tell the server that its client goes: one that hangs must not keep a worker from ending."""
@@ -111,7 +111,7 @@ class MongoBackend(Backend):
             self._collection = None
             with _failures(), pymongo.timeout(_CLOSES_WITHIN):
                 await client.close()
-        if self._running:
+        if client is not None and self._running:
             _, running = await asyncio.wait(self._running, timeout=_CLOSES_WITHIN)
             for task in running:
                 task.cancel()
@@ -154,7 +154,12 @@ class MongoBackend(Backend):
         task = asyncio.create_task(run())
         self._running.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise BackendError("the MongoBackend was closed meanwhile") from None
+            raise
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -20,7 +20,7 @@ import pytest
 
 from aiohttp_persistent_session.backends.sql import SQLBackend
 
-from .processes import STARTS_WITHIN, Server, free_port, missing
+from .processes import STARTS_WITHIN, Server, free_port, missing, wait_until_stopped
 
 USER = "postgres"
 """Whom the server runs as where the tests are run by root, whom it refuses."""
@@ -86,8 +86,10 @@ class PostgreSQL(Server):
         super().send(number)
         if number in {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT}:
             for child in children:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                     os.kill(child, number)
+                    if number == signal.SIGSTOP:
+                        wait_until_stopped(child)
 
     def kill(self) -> None:
         """End it as a power cut would. It does not start again before its children are gone."""

@@ -40,6 +40,16 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
+def wait_until_stopped(pid: int) -> None:
+    """Wait until no thread of the process runs: on another core one may go on for a moment."""
+    deadline = time.monotonic() + STARTS_WITHIN
+    while any(
+        stat.read_text().rpartition(")")[2].split()[0] not in "TtZ" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ):
+        assert time.monotonic() < deadline, f"the process {pid} did not stop"
+        time.sleep(0.001)
+
+
 class Server:
     """One server process. It can be killed, started again in its folder, stopped and continued."""
 
@@ -79,9 +89,11 @@ class Server:
             return False
 
     def send(self, number: signal.Signals) -> None:
-        """Send the process a signal, and nobody else."""
+        """Send the process a signal, and nobody else; wait until one that stops it has stopped all its threads."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
+            if number == signal.SIGSTOP:
+                wait_until_stopped(self.process.pid)
 
     def kill(self) -> None:
         """End it as a power cut would."""
