@@ -152,9 +152,8 @@ def _about_caches(headers: CIMultiDict[str]) -> list[str]:
 
 def is_meant_for_shared_caches(headers: CIMultiDict[str]) -> bool:
     """Tell whether the handler marked its response ``public`` or ``s-maxage``, or a field addresses a shared cache."""
-    fields = _about_caches(headers)
-    return any(map(_is_for_shared_caches, fields)) or (
-        bool(fields) and CACHE_CONTROL in headers and any(name in _LEAVE for name, _ in _directives(headers))
+    return any(map(_is_for_shared_caches, _about_caches(headers))) or (
+        CACHE_CONTROL in headers and any(name in _LEAVE for name, _ in _directives(headers))
     )
 
 

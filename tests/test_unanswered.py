@@ -81,6 +81,22 @@ async def hung_exchange(manager: PersistentSessionManager, backend: HangingBacke
     return token
 
 
+async def failed_exchanges(manager: PersistentSessionManager, backend: HangingBackend, number: int) -> list[Token]:
+    """Return tokens whose exchange the store has refused, as it refuses every write from now on."""
+    tokens = [await sign_in(manager, f"user{one}") for one in range(number)]
+    backend.break_down("replace")
+    for token in tokens:
+        assert (await exchange(manager, token)).outcome is None
+    return tokens
+
+
+async def until_left(manager: PersistentSessionManager, number: int) -> None:
+    """Wait until the worker has no more than so many records to see to."""
+    async with asyncio.timeout(20):
+        while len(manager._unanswered._attempts) > number:
+            await asyncio.sleep(0.02)
+
+
 async def until_seen_to(backend: HangingBackend, id: str) -> None:
     async with asyncio.timeout(20):
         while (await backend.inner.get(id)).spent[0].at != UNANSWERED:
@@ -194,17 +210,12 @@ async def test_a_write_outage_costs_a_failing_call_a_second_and_is_over_with_it(
     manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
-    tokens = [await sign_in(manager, f"user{number}") for number in range(50)]
-    backend.break_down("replace")
-    for token in tokens:
-        assert (await exchange(manager, token)).outcome is None
+    tokens = await failed_exchanges(manager, backend, 50)
     backend.calls.clear()
     await asyncio.sleep(0.2)
     assert backend.calls["replace"] <= 12
     backend.heal()
-    async with asyncio.timeout(20):
-        while manager._unanswered._attempts:
-            await asyncio.sleep(0.02)
+    await until_left(manager, 0)
     for token in tokens:
         assert (await exchange(manager, token)).outcome is Outcome.CURRENT
 
@@ -213,10 +224,7 @@ async def test_what_a_worker_sees_to_is_bounded_and_ends_with_it(
     manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiohttp_persistent_session.unanswered.KEPT", 5)
-    tokens = [await sign_in(manager, f"user{number}") for number in range(8)]
-    backend.break_down("replace")
-    for token in tokens:
-        await exchange(manager, token)
+    tokens = await failed_exchanges(manager, backend, 8)
     assert list(manager._unanswered._attempts) == [token.id for token in tokens[-5:]]
     for _ in range(30):
         await exchange(manager, tokens[-1])
@@ -228,10 +236,7 @@ async def test_a_record_that_cannot_be_reached_does_not_hold_up_the_others(
 ) -> None:
     """As with a shard of a cluster that is down."""
     monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
-    tokens = [await sign_in(manager, f"user{number}") for number in range(3)]
-    backend.break_down("replace")
-    for token in tokens:
-        await exchange(manager, token)
+    tokens = await failed_exchanges(manager, backend, 3)
     get = backend.inner.get
 
     async def get_but(id: str) -> Record | None:
@@ -241,9 +246,7 @@ async def test_a_record_that_cannot_be_reached_does_not_hold_up_the_others(
 
     monkeypatch.setattr(backend.inner, "get", get_but)
     backend.heal()
-    async with asyncio.timeout(20):
-        while len(manager._unanswered._attempts) > 1:
-            await asyncio.sleep(0.02)
+    await until_left(manager, 1)
     assert list(manager._unanswered._attempts) == [tokens[0].id]
 
 
@@ -278,9 +281,7 @@ async def test_an_exchange_that_another_worker_answered_is_left_alone(
         assert (await exchange(other, token)).outcome is Outcome.CURRENT
     backend.go_on()
     assert await backend.apply() == [False]
-    async with asyncio.timeout(20):
-        while manager._unanswered._attempts:
-            await asyncio.sleep(0.02)
+    await until_left(manager, 0)
     assert (await backend.inner.get(token.id)).spent[0].at == clock()
 
 

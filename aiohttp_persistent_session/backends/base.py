@@ -11,8 +11,10 @@ Whoever writes one runs :class:`aiohttp_persistent_session.testing.BackendContra
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
+from collections.abc import Coroutine
 from typing import Any
 
 from ..record import Record, Spent, UserId
@@ -87,6 +89,23 @@ class Backend(ABC):
         One call may stop at a number that it can delete in a moment: it is called again until it returns 0. A no-op
         that returns 0 where the store expires records by itself.
         """
+
+
+# For drivers whose calls must not be cancelled with whoever waits for them
+
+
+def start(work: Coroutine[Any, Any, Any], running: set[asyncio.Task[Any]]) -> asyncio.Task[Any]:
+    """Start ``work`` in a task of its own, which is in ``running`` until it ends, whoever still waits for it."""
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be there any more to whom it would matter
+
+    task = asyncio.create_task(work)
+    running.add(task)
+    task.add_done_callback(ended)
+    return task
 
 
 # For stores that keep text

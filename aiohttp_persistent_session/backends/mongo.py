@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError(hint) from error
 
 from ..record import Record, Spent, UserId
-from .base import Backend, BackendError, user_from_text, user_to_text
+from .base import Backend, BackendError, start, user_from_text, user_to_text
 
 # Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
 _WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)
@@ -151,20 +151,13 @@ class MongoBackend(Backend):
             with _failures():
                 return await call(*arguments)
 
-        task = asyncio.create_task(run())
-        self._running.add(task)
-        task.add_done_callback(self._forget)
+        task = start(run(), self._running)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled():
                 raise BackendError("the MongoBackend was closed meanwhile") from None
             raise
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody may be there any more to whom it would matter
 
     @property
     def _documents(self) -> AsyncCollection[dict[str, Any]]:

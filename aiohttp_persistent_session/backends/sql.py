@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record import Record, UserId
-from .base import Backend, BackendError, spent_from_json, spent_to_json, user_from_text, user_to_text
+from .base import Backend, BackendError, spent_from_json, spent_to_json, start, user_from_text, user_to_text
 
 try:
     import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
@@ -217,9 +217,8 @@ class SQLBackend(Backend):
 
     async def _finish(self, work: Any) -> Any:
         """Await ``work`` in a task of its own. Whoever waits may be cancelled at once, and the task cleans up."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._forget)
+        task = start(work, self._running)
+        task.add_done_callback(self._begun.discard)
         try:
             await asyncio.wait((task,))
         except asyncio.CancelledError:
@@ -243,12 +242,6 @@ class SQLBackend(Backend):
             return
         task.cancel()
         asyncio.get_running_loop().call_later(FAREWELL, task.cancel)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        self._begun.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody may be there any more to whom it would matter
 
 
 def _make_engine(url: str | sa.URL) -> AsyncEngine:
