@@ -111,10 +111,10 @@ class MongoBackend(Backend):
             self._collection = None
             with _failures(), pymongo.timeout(_CLOSES_WITHIN):
                 await client.close()
-        if client is not None and self._running:
-            _, running = await asyncio.wait(self._running, timeout=_CLOSES_WITHIN)
-            for task in running:
-                task.cancel()
+            if self._running:
+                _, running = await asyncio.wait(self._running, timeout=_CLOSES_WITHIN)
+                for task in running:
+                    task.cancel()
 
     async def insert(self, record: Record) -> None:
         await self._finish(self._documents.insert_one, _to_document(record))
