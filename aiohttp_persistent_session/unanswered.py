@@ -9,7 +9,8 @@ from .record import Attempt, Record, without_answer
 from .store import Store
 
 KEPT = 1000
-"""Persistent sessions whose exchanges one worker sees to, at most; of more, the oldest is given up."""
+"""Persistent sessions whose exchanges one worker sees to, at most; of more, it gives up the one that it has longest
+neither added nor tried."""
 KEPT_OF_EACH = 256
 TRIED_EVERY = 1.0
 """Seconds between two looks whether the store answers."""

@@ -225,7 +225,9 @@ async def test_what_a_worker_sees_to_is_bounded_and_ends_with_it(
 ) -> None:
     monkeypatch.setattr("aiohttp_persistent_session.unanswered.KEPT", 5)
     tokens = await failed_exchanges(manager, backend, 8)
-    assert list(manager._unanswered._attempts) == [token.id for token in tokens[-5:]]
+    # Not which of the older ones: the worker has tried one of them meanwhile, or has not.
+    assert len(manager._unanswered._attempts) == 5
+    assert tokens[-1].id in manager._unanswered._attempts
     for _ in range(30):
         await exchange(manager, tokens[-1])
     assert len(manager._unanswered._attempts[tokens[-1].id]) <= 31
