@@ -356,29 +356,35 @@ class PersistentSessionManager:
         salt, deadline = new_salt(), self._store.deadline()
         for _ in range(_SWAP_ATTEMPTS):
             now = self._now()
-            if record is not None and was_exchanged_with(record, salt):
-                # The swap that seemed lost was applied: only its answer was lost, or a driver repeated it.
-                return Outcome.CURRENT, record
             outcome = judge(record, token.secret, now, self.policy)
             if record is None or outcome is not Outcome.CURRENT:
                 return outcome, record
             exchanged = exchange(record, token.secret, salt, now, self.policy, client)
-            failure = None
             try:
-                if await self._store.replace(exchanged, deadline):
-                    return outcome, exchanged
-            except BackendError as error:
-                failure = error
-            seen = record
-            try:
-                record = await self._store.get(token.id, deadline)
-                if failure is not None and record == seen:
-                    raise failure
-            except BackendError:
-                if failure is not None:
-                    self._unanswered.add(exchanged)
+                record = await self._swap(record, exchanged, deadline)
+            except BaseException:  # of them CancelledError: whoever waits for the response may have gone
+                self._unanswered.add(exchanged)
                 raise
+            # By the salt where the swap seemed lost: only its answer was, or a driver repeated it.
+            if record is exchanged or (record is not None and was_exchanged_with(record, salt)):
+                return outcome, record
         raise BackendError(f"others wrote the record {_SWAP_ATTEMPTS} times in a row")
+
+    async def _swap(self, seen: Record, exchanged: Record, deadline: float) -> Record | None:
+        """Try to put ``exchanged`` in the place of ``seen``; return the record that is there then, whoever wrote it.
+
+        Raises:
+            BackendError: whether the swap happened, or happens yet, is not known.
+        """
+        try:
+            if await self._store.replace(exchanged, deadline):
+                return exchanged
+        except BackendError:
+            record = await self._store.get(exchanged.id, deadline)
+            if record == seen:
+                raise
+            return exchanged if record == exchanged else record
+        return await self._store.get(exchanged.id, deadline)
 
     def note_spelling(self, token: Token) -> None:
         """Let the current token be known again by its text, until the record is looked at anew."""

@@ -130,6 +130,45 @@ async def test_whoever_of_several_requests_came_through(
     assert alarms == []
 
 
+@pytest.mark.parametrize("hung_for", [5, 3600])
+async def test_a_swap_whose_request_was_cancelled_logs_nobody_out(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str], hung_for: float
+) -> None:
+    """An app that bounds its handlers in time, or cancels those whose client has gone, may give up before we do."""
+    token = await sign_in(manager)
+    backend.hangs_at_swap = 1
+    request = asyncio.create_task(exchange(manager, token))
+    async with asyncio.timeout(20):
+        while not backend.received:
+            await asyncio.sleep(0)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    clock.advance(hung_for)
+    backend.go_on()
+    assert await backend.apply() == [True]
+    assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+    assert alarms == []
+
+
+@pytest.mark.parametrize("grace_period", [0, 10])
+async def test_the_second_answer_may_be_lost_too(
+    backend: HangingBackend, clock: Clock, alarms: list[str], grace_period: float
+) -> None:
+    async with make_manager(backend, clock, alarms, grace_period=grace_period) as manager:
+        token = await hung_exchange(manager, backend)
+        backend.go_on()
+        await backend.apply()
+        await until_seen_to(backend, token.id)
+        clock.advance(300)
+        backend.lose_answer("replace")
+        restored = await exchange(manager, token)
+        assert restored.outcome is Outcome.CURRENT
+        clock.advance(300)
+        assert (await exchange(manager, restored.token)).outcome is Outcome.CURRENT
+        assert alarms == []
+
+
 async def test_another_worker_takes_the_browser_back_days_later(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
 ) -> None:
