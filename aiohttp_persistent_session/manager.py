@@ -362,7 +362,7 @@ class PersistentSessionManager:
             exchanged = exchange(record, token.secret, salt, now, self.policy, client)
             try:
                 record = await self._swap(record, exchanged, deadline)
-            except BaseException:  # of them CancelledError: whoever waits for the response may have gone
+            except (BackendError, asyncio.CancelledError):
                 self._unanswered.add(exchanged)
                 raise
             # By the salt where the swap seemed lost: only its answer was, or a driver repeated it.
