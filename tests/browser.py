@@ -30,6 +30,8 @@ from aiohttp_persistent_session import (
 TOKEN = "persistent_session"
 SESSION = "AIOHTTP_SESSION"
 DAY = 24 * 3600
+ANSWERS_WITHIN = 30.0
+"""Seconds that a store may take where a test waits for its answer: for the slowest machine, no rule's boundary."""
 
 
 @dataclass
@@ -263,7 +265,7 @@ class Workers:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._running: list[Worker] = []
+        self.running: list[Worker] = []
 
     async def __call__(
         self,
@@ -275,6 +277,7 @@ class Workers:
         prepare: Callable[[web.Application], None] | None = None,
         **options: Any,
     ) -> Worker:
+        options.setdefault("timeout", ANSWERS_WITHIN)
         app = web.Application()
         aiohttp_session.setup(app, storage or aiohttp_session.SimpleCookieStorage())
         manager = setup(app, backend=backend, **options)
@@ -294,12 +297,12 @@ class Workers:
             cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0, force_close=True)
         )
         worker = Worker(app, manager, server, http, events)
-        self._running.append(worker)
+        self.running.append(worker)
         return worker
 
     async def stop(self) -> None:
-        while self._running:
-            worker = self._running.pop()
+        while self.running:
+            worker = self.running.pop()
             await worker.http.close()
             await worker.server.close()
 

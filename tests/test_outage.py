@@ -10,7 +10,7 @@ from aiohttp import web
 
 from aiohttp_persistent_session import BackendError, MemoryBackend, forget
 
-from .browser import SESSION, TOKEN, Browser, Clock, Worker, Workers
+from .browser import ANSWERS_WITHIN, SESSION, TOKEN, Browser, Clock, Worker, Workers
 from .faults import DriverError, FaultyBackend
 
 EVERY_STORE = True
@@ -18,14 +18,31 @@ EVERY_STORE = True
 
 @pytest.fixture
 async def browser(workers: Workers, backend: FaultyBackend) -> Browser:
-    browser = Browser(await workers(backend, timeout=0.5))
+    browser = Browser(await workers(backend))
     await browser.sign_in()
     return browser
 
 
 @pytest.fixture(params=["fails", "hangs"])
-def outage(request: pytest.FixtureRequest, backend: FaultyBackend) -> object:
-    return backend.break_down if request.param == "fails" else backend.hang
+def outage(
+    request: pytest.FixtureRequest, backend: FaultyBackend, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> object:
+    heal = backend.heal
+
+    def wait_no_longer_than(seconds: float) -> None:
+        for worker in workers.running:
+            worker.manager._store.timeout = seconds
+
+    def hang(*names: str) -> None:
+        wait_no_longer_than(0.5)
+        backend.hang(*names)
+
+    def go_on() -> None:
+        wait_no_longer_than(ANSWERS_WITHIN)
+        heal()
+
+    monkeypatch.setattr(backend, "heal", go_on)
+    return backend.break_down if request.param == "fails" else hang
 
 
 async def test_a_restore_is_anonymous_for_this_request_and_keeps_the_cookie(
@@ -117,7 +134,7 @@ async def test_an_outage_is_logged_once_and_its_end_too(
 async def test_remember_and_forget_tell_the_handler(
     workers: Workers, backend: FaultyBackend, path: str, outage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    browser = Browser(await workers(backend, timeout=0.5))
+    browser = Browser(await workers(backend))
     await browser.sign_in()
     outage()
     reply = await browser.post(path, data={"user": "alice"})
@@ -293,9 +310,8 @@ async def test_reuse_while_the_store_cannot_delete_is_found_again(browser: Brows
     assert "reuse" in dict(browser.worker.events)
 
 
-async def test_a_hung_store_holds_a_request_up_for_the_timeout_and_little_more(
-    workers: Workers, backend: FaultyBackend
-) -> None:
+async def test_a_hung_store_holds_a_request_up_for_the_timeout_and_little_more(workers: Workers) -> None:
+    backend = FaultyBackend(MemoryBackend())
     browser = Browser(await workers(backend, timeout=0.5))
     await browser.sign_in()
     browser.end_session()
