@@ -7,16 +7,16 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from aiosignal import Signal
 
 from .arguments import Duration, count_or_none, json_object, seconds, user_id
-from .backends.base import Backend, BackendError
+from .backends.base import Backend, BackendError, start
 from .record import (
     Client,
     Outcome,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 Accept: TypeAlias = Callable[[PersistentSession], Awaitable[bool]]
+T = TypeVar("T")
 SessionSignal: TypeAlias = "Signal[PersistentSession, web.Request | None]"
 
 LONGEST_MAX_AGE = 400 * 24 * 3600
@@ -141,8 +142,9 @@ class PersistentSessionManager:
         self._sightings = Sightings()
         self.recall: Callable[[str], Sighting | None] = self._sightings.get
         """What this worker last saw of a record, however long ago."""
-        self._unanswered = UnansweredExchanges(self._store)
+        self._unanswered = self._new_unanswered()
         self._checks: dict[str, asyncio.Task[Sighting | None]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
         self._purging: asyncio.Task[None] | None = None
 
     # Opening and closing
@@ -162,12 +164,14 @@ class PersistentSessionManager:
         ):
             signal.freeze()
         await self._store.open()
-        self._unanswered = UnansweredExchanges(self._store)
+        self._unanswered = self._new_unanswered()
         self._purging = asyncio.create_task(self._purge_hourly())
 
     async def close(self) -> None:
         """Stop the purge and the checks under way, and close the backend."""
-        tasks: list[asyncio.Task[Any]] = [*self._checks.values()]
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._store.timeout)
+        tasks: list[asyncio.Task[Any]] = [*self._checks.values(), *self._running]
         if self._purging is not None:
             tasks.append(self._purging)
             self._purging = None
@@ -321,17 +325,18 @@ class PersistentSessionManager:
             return Restoration(None)
 
     async def _restore(self, token: Token, client: Client, accept: Accept, request: web.Request | None) -> Restoration:
+        presented_at = self._now()
         await self._unanswered.settle(token.id)
-        asked, started = self._sightings.ask(), self._now()
+        asked, asked_at = self._sightings.ask(), self._now()
         record = await self._store.get(token.id)
-        outcome = judge(record, token.secret, self._now(), self.policy)
+        outcome = judge(record, token.secret, presented_at, self.policy)
         if record is not None and outcome in _ACCEPTED:
             if not await accept(show(record, current=True)):
                 await self._end(record, self.on_revoke, request)
                 return Restoration(None)
-            if self._now() - started > SLOW_ACCEPT:
+            if self._now() - asked_at > SLOW_ACCEPT:
                 asked, record = self._sightings.ask(), await self._store.get(token.id)
-            outcome, record = await self._exchange_or_join(record, token, client)
+            outcome, record = await self._exchange_or_join(record, token, presented_at, client)
         if record is not None and outcome is Outcome.REUSE:
             logger.warning("a copied token was presented: persistent session %s ends", record.id)
             await self._end(record, self.on_reuse, request)
@@ -341,12 +346,14 @@ class PersistentSessionManager:
         if secret is None:
             return Restoration(Outcome.LATE)
         self._sight(record, asked)
-        if outcome is Outcome.CURRENT:
-            await self._send(self.on_restore, record, request, current=True)
         return Restoration(outcome, record, token.with_secret(secret))
 
+    async def tell_of_restore(self, record: Record, request: web.Request | None) -> None:
+        """Send ``on_restore``: once the response is sure to carry the new token, whatever becomes of the receivers."""
+        await self._send(self.on_restore, record, request, current=True)
+
     async def _exchange_or_join(
-        self, record: Record | None, token: Token, client: Client
+        self, record: Record | None, token: Token, presented_at: float, client: Client
     ) -> tuple[Outcome, Record | None]:
         """Return the outcome of the last judgement, with the record as it is then.
 
@@ -355,27 +362,29 @@ class PersistentSessionManager:
         """
         salt, deadline = new_salt(), self._store.deadline()
         for _ in range(_SWAP_ATTEMPTS):
-            now = self._now()
-            outcome = judge(record, token.secret, now, self.policy)
+            outcome = judge(record, token.secret, presented_at, self.policy)
             if record is None or outcome is not Outcome.CURRENT:
                 return outcome, record
-            exchanged = exchange(record, token.secret, salt, now, self.policy, client)
-            try:
-                record = await self._swap(record, exchanged, deadline)
-            except (BackendError, asyncio.CancelledError):
-                self._unanswered.add(exchanged)
-                raise
-            # By the salt where the swap seemed lost: only its answer was, or a driver repeated it.
-            if record is exchanged or (record is not None and was_exchanged_with(record, salt)):
+            exchanged = exchange(record, token.secret, salt, self._now(), self.policy, client)
+            record = await self._even_if_cancelled(self._swap(record, exchanged, token, deadline))
+            if record is not None and was_exchanged_with(record, salt):
+                # Also where the swap seemed lost: only its answer was, or a driver repeated it.
                 return outcome, record
         raise BackendError(f"others wrote the record {_SWAP_ATTEMPTS} times in a row")
 
-    async def _swap(self, seen: Record, exchanged: Record, deadline: float) -> Record | None:
+    async def _swap(self, seen: Record, exchanged: Record, token: Token, deadline: float) -> Record | None:
         """Try to put ``exchanged`` in the place of ``seen``; return the record that is there then, whoever wrote it.
 
         Raises:
-            BackendError: whether the swap happened, or happens yet, is not known.
+            BackendError: whether the swap happened, or happens yet, is not known. It is seen to.
         """
+        try:
+            return await self._try_to_swap(seen, exchanged, deadline)
+        except (BackendError, asyncio.CancelledError):
+            self._unanswered.add(exchanged, digest(token.secret))
+            raise
+
+    async def _try_to_swap(self, seen: Record, exchanged: Record, deadline: float) -> Record | None:
         try:
             if await self._store.replace(exchanged, deadline):
                 return exchanged
@@ -383,7 +392,7 @@ class PersistentSessionManager:
             record = await self._store.get(exchanged.id, deadline)
             if record == seen:
                 raise
-            return exchanged if record == exchanged else record
+            return record
         return await self._store.get(exchanged.id, deadline)
 
     def note_spelling(self, token: Token) -> None:
@@ -392,21 +401,21 @@ class PersistentSessionManager:
         if sighting is not None and compare_digest(sighting.digest, digest(token.secret)):
             self._sightings[token.id] = sighting._replace(spelling=hash(token.cookie_value))
 
-    async def check(self, id: str, client: Client) -> Sighting | None:
+    async def check(self, id: str, client: Client, secret: bytes | None = None) -> Sighting | None:
         """Look a live session's record up and renew it; None where the store failed, which is logged.
 
-        Concurrent checks of one id share one look.
+        Concurrent checks of one id share one look. ``secret`` is what the request presented.
         """
         if self.policy.check_interval == 0:
             # Whoever asks must see what was revoked before: a look that began earlier will not do.
-            return await self._check(id, client)
+            return await self._check(id, client, secret)
         task = self._checks.get(id)
         if task is None:
-            task = self._checks[id] = asyncio.create_task(self._check(id, client))
+            task = self._checks[id] = asyncio.create_task(self._check(id, client, secret))
             task.add_done_callback(lambda _: self._checks.pop(id, None))
         return await asyncio.shield(task)
 
-    async def _check(self, id: str, client: Client) -> Sighting | None:
+    async def _check(self, id: str, client: Client, secret: bytes | None) -> Sighting | None:
         try:
             for _ in range(_SWAP_ATTEMPTS):
                 asked = self._sightings.ask()
@@ -417,7 +426,7 @@ class PersistentSessionManager:
                 sighting = self._sight(record, asked)
                 if now - record.seen_at < self.policy.write_interval:
                     return sighting
-                touched = touch(record, now, self.policy, client)
+                touched = touch(record, now, self.policy, client, secret)
                 # Should the write fail, the look was good all the same: the next one may wait.
                 self._sightings.keep(sighting._replace(fresh_until=now + self.policy.check_interval))
                 if await self._store.replace(touched):
@@ -439,6 +448,9 @@ class PersistentSessionManager:
         return compare_digest(self._sight(record, asked).digest, digest(token.secret))
 
     # Inside
+
+    def _new_unanswered(self) -> UnansweredExchanges:
+        return UnansweredExchanges(self._store, self.policy.grace_period, self._now)
 
     def _now(self) -> float:
         # In whole milliseconds, which every store keeps.
@@ -472,6 +484,9 @@ class PersistentSessionManager:
         return sorted(records, key=lambda record: record.created_at, reverse=True)
 
     async def _end(self, record: Record, signal: SessionSignal, request: web.Request | None) -> bool:
+        return await self._even_if_cancelled(self._delete_and_tell(record, signal, request))
+
+    async def _delete_and_tell(self, record: Record, signal: SessionSignal, request: web.Request | None) -> bool:
         self._sightings.pop(record.id, None)  # should the call fail, nobody knows: the next check looks
         deleted = await self._store.delete(record.id)
         self._sightings.keep_nothing(record.id)
@@ -487,6 +502,13 @@ class PersistentSessionManager:
                 await receiver(show(record, current=current), request)
             except Exception:
                 logger.exception("a receiver of a signal failed for the persistent session %s", record.id)
+
+    async def _even_if_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await ``work``, which goes on by itself where the request that waits for it is cancelled.
+
+        Or who hangs up at the right moment would leave a token exchanged and its copy never found out.
+        """
+        return await asyncio.shield(start(work, self._running))
 
     async def _purge_hourly(self) -> None:
         while True:

@@ -161,7 +161,9 @@ class _Visit:
                 return
             sighting = wiring.manager.recall(id)
             if sighting is None or not sighting.fresh_from <= self._started < sighting.fresh_until:
-                sighting = await wiring.manager.check(id, _client(request))
+                token = self.presented
+                secret = None if token is None or token.id != id else token.secret
+                sighting = await wiring.manager.check(id, _client(request), secret)
             if sighting is None or not sighting.gone:
                 if sighting is None or sighting.user == user or self._is_spelled_otherwise(sighting, user):
                     self.id, self._live = id, sighting
@@ -225,6 +227,8 @@ class _Visit:
         else:
             opened = _unchanged(content, opened.max_age)
         request[aiohttp_session.SESSION_KEY] = opened
+        if restoration.outcome is Outcome.CURRENT:
+            await self.wiring.manager.tell_of_restore(restoration.record, request)
 
     async def _accept(self, request: web.Request, persistent_session: PersistentSession) -> bool:
         if self.wiring.validate is None:
@@ -553,7 +557,8 @@ async def remember(request: web.Request, user: UserId, *, data: dict[str, Any] |
         data: a dict that JSON keeps as it is, at most 4096 bytes; shown with the persistent session.
 
     Raises:
-        BackendError: the store failed; nothing has changed, and the session is not opened.
+        BackendError: the store failed; nobody is remembered, and the session is not opened. With ``max_sessions``, the
+            persistent session that was to give way may have ended.
         RuntimeError: the response is prepared already, or :func:`setup` was not called; nothing is stored.
         TypeError, ValueError: ``user`` or ``data`` cannot be stored; nothing is stored.
     """

@@ -161,7 +161,7 @@ def judge(record: Record | None, secret: bytes, now: float, policy: Policy) -> O
     presented = digest(secret)
     if hmac.compare_digest(presented, record.digest):
         return Outcome.CURRENT
-    if _is_unanswered(record, presented):
+    if _is_unanswered(record, presented) and current_secret(record, secret):
         return Outcome.CURRENT
     for entry in record.spent:
         if hmac.compare_digest(presented, entry.digest):
@@ -170,8 +170,7 @@ def judge(record: Record | None, secret: bytes, now: float, policy: Policy) -> O
 
 
 def _is_unanswered(record: Record, presented: bytes) -> bool:
-    newest = record.spent[0] if record.spent else None
-    return newest is not None and newest.at == UNANSWERED and hmac.compare_digest(presented, newest.digest)
+    return any(entry.at == UNANSWERED and hmac.compare_digest(presented, entry.digest) for entry in record.spent)
 
 
 def _judge_spent(record: Record, secret: bytes, age: float, policy: Policy) -> Outcome:
@@ -194,21 +193,35 @@ def current_secret(record: Record, secret: bytes) -> bytes | None:
 
 
 def exchange(record: Record, secret: bytes, salt: bytes, now: float, policy: Policy, client: Client) -> Record:
-    """Return the record in which ``secret``, the current one, is spent and its successor by ``salt`` is current.
+    """Return the record in which ``secret``, judged current, is spent, and a new one, by ``salt``, is current.
 
-    Where it was spent already and nobody was answered, it is as if that exchange happened now.
+    A secret whose exchange was not answered is exchanged anew, for the successor of the one that nobody should hold:
+    should somebody, who joined that exchange meanwhile, it is spent with it.
+
+    Raises:
+        ValueError: the record's lineage does not lead from ``secret`` to its current one.
     """
-    kept = tuple(entry for entry in _answered(record, now) if now - entry.at <= policy.memory_of_spent)
-    if _is_unanswered(record, digest(secret)):
-        return _seen(record, now, policy, client, spent=kept)
-    spent = (Spent(record.digest, salt, now), *kept)[:MAX_SPENT]
-    return _seen(record, now, policy, client, digest=digest(successor(secret, salt)), spent=spent)
+    current = current_secret(record, secret)
+    if current is None:
+        raise ValueError("the secret was not judged current")
+    kept = tuple(entry for entry in _answered(record.spent, now) if now - entry.at <= policy.memory_of_spent)
+    return _seen(
+        record,
+        now,
+        policy,
+        client,
+        digest=digest(successor(current, salt)),
+        spent=(Spent(record.digest, salt, now), *kept)[:MAX_SPENT],
+    )
 
 
 class Attempt(NamedTuple):
-    """An exchange that was to be written, as this and no other entry of ``spent``."""
+    """An exchange that was to be written, and perhaps was."""
 
-    spent: Spent
+    entry: Spent
+    """What it adds to ``spent``, and no other exchange does."""
+    presented: bytes
+    """The digest of the secret that it exchanges: that of ``entry``, or an older one that was not answered either."""
     revision: int
 
 
@@ -222,11 +235,17 @@ def without_answer(stored: Record, attempts: Sequence[Attempt]) -> Record | None
     """
     if stored.revision < max(attempt.revision for attempt in attempts):
         return replace(stored, revision=stored.revision + 1)  # what still is under way comes too late
-    newest = stored.spent[0] if stored.spent else None
-    if newest is None or newest not in {attempt.spent for attempt in attempts}:
-        return None
-    spent = (replace(newest, at=UNANSWERED), *stored.spent[1:])
-    return replace(stored, spent=spent, revision=stored.revision + 1)
+    for attempt in attempts:
+        if stored.spent[:1] == (attempt.entry,):
+            return replace(stored, spent=_unanswered(stored.spent, attempt.presented), revision=stored.revision + 1)
+    return None
+
+
+def _unanswered(spent: tuple[Spent, ...], presented: bytes) -> tuple[Spent, ...]:
+    """Return the lineage in which neither ``presented`` nor any secret after it has been answered."""
+    digests = [entry.digest for entry in spent]
+    number = digests.index(presented) + 1 if presented in digests else 1
+    return (*(replace(entry, at=UNANSWERED) for entry in spent[:number]), *spent[number:])
 
 
 def was_exchanged_with(record: Record, salt: bytes) -> bool:
@@ -234,16 +253,19 @@ def was_exchanged_with(record: Record, salt: bytes) -> bool:
     return any(hmac.compare_digest(entry.salt, salt) for entry in record.spent)
 
 
-def touch(record: Record, now: float, policy: Policy, client: Client) -> Record:
-    """Return the record as seen now by ``client``: its expiry moves on, its secrets stay.
+def touch(record: Record, now: float, policy: Policy, client: Client, secret: bytes | None = None) -> Record:
+    """Return the record as seen now by ``client``, which presented ``secret``: its expiry moves on, its secrets stay.
 
-    Who is live was answered after all: by a request that joined the exchange which another one had no answer to.
+    Who presents the current secret was answered after all, by a request that joined an exchange without an answer:
+    from then on the secret before it is spent.
     """
-    return _seen(record, now, policy, client, spent=_answered(record, now))
+    if secret is None or not hmac.compare_digest(digest(secret), record.digest):
+        return _seen(record, now, policy, client)
+    return _seen(record, now, policy, client, spent=_answered(record.spent, now))
 
 
-def _answered(record: Record, now: float) -> tuple[Spent, ...]:
-    return tuple(entry if entry.at != UNANSWERED else replace(entry, at=now) for entry in record.spent)
+def _answered(spent: tuple[Spent, ...], now: float) -> tuple[Spent, ...]:
+    return tuple(entry if entry.at != UNANSWERED else replace(entry, at=now) for entry in spent)
 
 
 def _seen(record: Record, now: float, policy: Policy, client: Client, **changes: Any) -> Record:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from .backends.base import BackendError
 from .record import Attempt, Record, without_answer
 from .store import Store
 
-KEPT = 1000
+KEPT = 10_000
 """Persistent sessions whose exchanges one worker sees to, at most; of more, it gives up the one that it has longest
 neither added nor tried."""
 KEPT_OF_EACH = 256
@@ -18,19 +19,24 @@ SWAP_ATTEMPTS = 5
 
 
 class UnansweredExchanges:
-    """Sees to it, once the store answers, that the secret of each is good still: nobody was handed its successor."""
+    """Sees to it, once the store answers, that the secret of each is good still: nobody was handed its successor.
 
-    def __init__(self, store: Store) -> None:
+    Not before the grace period is over. Until then that secret joins its exchange, if it happened, as ever.
+    """
+
+    def __init__(self, store: Store, grace_period: float, now: Callable[[], float]) -> None:
         self._store = store
+        self._grace_period = grace_period
+        self._now = now
         self._attempts: dict[str, list[Attempt]] = {}
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    def add(self, exchanged: Record) -> None:
-        """Take over an exchange: the record that was to be written, and perhaps was."""
+    def add(self, exchanged: Record, presented: bytes) -> None:
+        """Take over an exchange: the record that was to be written, and perhaps was, and the secret's digest."""
         if self._closed:
             return
-        attempt = Attempt(exchanged.spent[0], exchanged.revision)
+        attempt = Attempt(exchanged.spent[0], presented, exchanged.revision)
         self._attempts[exchanged.id] = [*self._attempts.pop(exchanged.id, ()), attempt][-KEPT_OF_EACH:]
         if len(self._attempts) > KEPT:
             del self._attempts[next(iter(self._attempts))]
@@ -54,7 +60,7 @@ class UnansweredExchanges:
         deadline = self._store.deadline()
         for _ in range(SWAP_ATTEMPTS):
             attempts = self._attempts.get(id)
-            if attempts is None:
+            if attempts is None or self._now() - attempts[0].entry.at <= self._grace_period:
                 return
             stored = await self._store.get(id, deadline)
             settled = None if stored is None else without_answer(stored, attempts)

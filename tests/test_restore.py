@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
@@ -9,7 +11,7 @@ from aiohttp_persistent_session import BackendError, forget, remember
 from aiohttp_persistent_session.tokens import Token
 
 from .browser import DAY, SESSION, TOKEN, Browser, Clock, Worker, Workers, raw_request
-from .faults import FaultyBackend
+from .faults import FaultyBackend, Gate
 from .stores import Store
 
 EVERY_STORE = True
@@ -450,6 +452,37 @@ async def test_no_session_is_loaded_for_a_visitor_with_neither_cookie(backend: F
 
     browser = Browser(await workers(backend, handlers={"/": handler}))
     assert (await browser.get("/")).json is False
+
+
+async def test_a_token_is_judged_by_when_it_was_presented(workers: Workers, clock: Clock, store: Store) -> None:
+    """A slow ``validate``, or a worker that was stopped for a while, is not the browser's fault."""
+    takes = 0.0
+    gate = Gate()
+
+    async def validate(request: web.Request, _: object) -> bool:
+        if "slow" in request.query:
+            await gate()
+            clock.advance(takes)
+        return True
+
+    worker = await workers(await store.backend(), validate=validate)
+    browser = Browser(worker)
+    await browser.sign_in()
+    browser.end_session()
+    slow, takes = browser.clone(), 65.0
+    pending = asyncio.create_task(slow.send("GET", "/me?slow"))
+    await gate.reached.wait()
+    await browser.get()
+    gate.opened.set()
+    reply = await pending
+    assert (reply.user, reply.token) == ("alice", browser.token)
+
+    browser.end_session()
+    slow, takes = browser.clone(), 2.0
+    await browser.get()
+    clock.advance(9)
+    assert (await slow.send("GET", "/me?slow")).user == "alice"
+    assert "reuse" not in dict(worker.events)
 
 
 async def test_validate_refuses_deletes_the_record_and_leaves_the_request_anonymous(

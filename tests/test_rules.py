@@ -16,6 +16,7 @@ from aiohttp_persistent_session import tokens
 from aiohttp_persistent_session.record import (
     LATE_WINDOW,
     MAX_SPENT,
+    Attempt,
     Client,
     Outcome,
     Policy,
@@ -26,6 +27,7 @@ from aiohttp_persistent_session.record import (
     judge,
     touch,
     was_exchanged_with,
+    without_answer,
 )
 from aiohttp_persistent_session.testing import make_record
 from aiohttp_persistent_session.tokens import digest, new_salt, successor
@@ -192,6 +194,43 @@ def test_a_touch_moves_time_and_client_and_no_secret() -> None:
         address="192.0.2.1",
         revision=1,
     )
+
+
+@pytest.mark.parametrize("presented", [0, 1, 2, 3])
+def test_of_exchanges_without_an_answer_any_secret_leads_to_one_that_nobody_holds(presented: int) -> None:
+    policy = Policy()
+    record, secret = fresh(policy)
+    handed_out = [secret]
+    for number in range(3):
+        salt = bytes([number]) * 32
+        record = exchange(record, secret, salt, 10.0 * number, policy, Client())
+        attempt = Attempt(record.spent[0], digest(secret), record.revision)
+        settled = without_answer(record, [attempt])
+        assert settled is not None
+        record = settled
+        handed_out.append(current_secret(record, secret) or b"")
+    assert judge(record, handed_out[presented], 3 * 24 * 3600.0, policy) is Outcome.CURRENT
+    record = exchange(record, handed_out[presented], b"x" * 32, 1000.0, policy, Client())
+    assert current_secret(record, secret) not in handed_out
+    assert {judge(record, one, 1005.0, policy) for one in handed_out} == {Outcome.RACE}
+    assert {judge(record, one, 1500.0, policy) for one in handed_out} == {Outcome.REUSE}
+
+
+def test_only_a_secret_that_was_judged_current_is_exchanged() -> None:
+    policy = Policy()
+    record, _ = fresh(policy)
+    with pytest.raises(ValueError, match="current"):
+        exchange(record, b"another" * 4, b"x" * 32, 1.0, policy, Client())
+
+
+def test_a_touch_by_who_presents_the_current_secret_closes_what_had_no_answer() -> None:
+    policy = Policy()
+    record, secret = fresh(policy)
+    record = exchange(record, secret, b"x" * 32, 1.0, policy, Client())
+    record = without_answer(record, [Attempt(record.spent[0], digest(secret), record.revision)]) or record
+    current = current_secret(record, secret)
+    for presents, outcome in ((None, Outcome.CURRENT), (secret, Outcome.CURRENT), (current, Outcome.RACE)):
+        assert judge(touch(record, 50.0, policy, Client(), presents), secret, 51.0, policy) is outcome
 
 
 def test_spent_entries_are_dropped_when_nothing_asks_for_them_any_more() -> None:

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from aiohttp_persistent_session import Backend, PersistentSessionManager
-from aiohttp_persistent_session.record import UNANSWERED, Client, Outcome, Record
+from aiohttp_persistent_session.record import UNANSWERED, Client, Outcome, Record, current_secret
 from aiohttp_persistent_session.tokens import Token
 
-from .browser import DAY, Clock
+from .browser import ANSWERS_WITHIN, DAY, Clock
 from .exchanges import exchange, sign_in
-from .faults import FaultyBackend
+from .faults import DriverError, FaultyBackend
 from .stores import Store
 
 EVERY_STORE = True
+
+GIVEN_UP_AFTER = 0.3
 
 
 class HangingBackend(FaultyBackend):
@@ -27,6 +29,14 @@ class HangingBackend(FaultyBackend):
         super().__init__(inner)
         self.hangs_at_swap = 0
         self.received: list[Record] = []
+        self.store: Any = None
+        """The manager's, whose calls may take long but for those that this one leaves unanswered."""
+
+    async def get(self, id: str) -> Record | None:
+        record = await super().get(id)
+        if self.hangs_at_swap:  # the swap comes next
+            self.store.timeout = GIVEN_UP_AFTER
+        return record
 
     async def replace(self, record: Record) -> bool:
         if self.hangs_at_swap:
@@ -37,6 +47,7 @@ class HangingBackend(FaultyBackend):
         return await super().replace(record)
 
     def go_on(self) -> None:
+        self.store.timeout = ANSWERS_WITHIN
         self.hangs_at_swap = 0
         self.heal()
 
@@ -65,7 +76,9 @@ def make_manager(backend: Backend, clock: Clock, alarms: list[str], **options: A
     async def alarm(session: Any, _: object) -> None:
         alarms.append(session.id)
 
-    manager = PersistentSessionManager(backend, timeout=0.3, **options)
+    manager = PersistentSessionManager(backend, timeout=ANSWERS_WITHIN, **options)
+    if isinstance(backend, HangingBackend):
+        backend.store = manager._store
     manager.clock = clock
     manager.on_reuse.append(alarm)
     return manager
@@ -90,17 +103,17 @@ async def failed_exchanges(manager: PersistentSessionManager, backend: HangingBa
     return tokens
 
 
-async def until_left(manager: PersistentSessionManager, number: int) -> None:
-    """Wait until the worker has no more than so many records to see to."""
+async def until_left(manager: PersistentSessionManager, clock: Clock, number: int) -> None:
+    """Wait until the worker has no more than so many records to see to, after the grace period."""
+    clock.advance(11)
     async with asyncio.timeout(20):
         while len(manager._unanswered._attempts) > number:
             await asyncio.sleep(0.02)
 
 
-async def until_seen_to(backend: HangingBackend, id: str) -> None:
-    async with asyncio.timeout(20):
-        while (await backend.inner.get(id)).spent[0].at != UNANSWERED:
-            await asyncio.sleep(0.02)
+async def until_seen_to(manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, id: str) -> None:
+    await until_left(manager, clock, 0)
+    assert (await backend.inner.get(id)).spent[0].at == UNANSWERED
 
 
 @pytest.mark.parametrize("hung_for", [5, 30, 3600, 3 * DAY])
@@ -114,7 +127,8 @@ async def test_a_swap_applied_after_minutes_logs_nobody_out(
         backend.go_on()
         assert await backend.apply() == [True]
         restored = await exchange(manager, token)
-        assert restored.outcome is Outcome.CURRENT
+        assert restored.outcome is (Outcome.RACE if hung_for <= grace_period else Outcome.CURRENT)
+        clock.advance(DAY)
         assert (await exchange(manager, restored.token)).outcome is Outcome.CURRENT
         assert alarms == []
 
@@ -144,10 +158,13 @@ async def test_a_swap_whose_request_was_cancelled_logs_nobody_out(
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
+    async with asyncio.timeout(20):
+        while not manager._unanswered._attempts:
+            await asyncio.sleep(0.02)
     clock.advance(hung_for)
     backend.go_on()
     assert await backend.apply() == [True]
-    assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+    assert (await exchange(manager, token)).outcome is (Outcome.RACE if hung_for < 10 else Outcome.CURRENT)
     assert alarms == []
 
 
@@ -159,7 +176,7 @@ async def test_the_second_answer_may_be_lost_too(
         token = await hung_exchange(manager, backend)
         backend.go_on()
         await backend.apply()
-        await until_seen_to(backend, token.id)
+        await until_seen_to(manager, backend, clock, token.id)
         clock.advance(300)
         backend.lose_answer("replace")
         restored = await exchange(manager, token)
@@ -177,7 +194,7 @@ async def test_another_worker_takes_the_browser_back_days_later(
     clock.advance(30)
     backend.go_on()
     await backend.apply()
-    await until_seen_to(backend, token.id)
+    await until_seen_to(manager, backend, clock, token.id)
     clock.advance(7 * DAY)
     async with make_manager(backend, clock, alarms) as other:
         both = await asyncio.gather(exchange(other, token), exchange(other, token))
@@ -205,6 +222,7 @@ async def test_a_swap_that_comes_after_the_worker_has_seen_to_it_comes_too_late(
 ) -> None:
     token = await hung_exchange(manager, backend)
     backend.go_on()
+    clock.advance(11)
     async with asyncio.timeout(20):
         while (await backend.inner.get(token.id)).revision == 0:
             await asyncio.sleep(0.02)
@@ -246,34 +264,36 @@ async def test_a_persistent_session_that_ended_meanwhile_stays_so(
 
 
 async def test_a_write_outage_costs_a_failing_call_a_second_and_is_over_with_it(
-    manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
     tokens = await failed_exchanges(manager, backend, 50)
+    clock.advance(11)
     backend.calls.clear()
     await asyncio.sleep(0.2)
     assert backend.calls["replace"] <= 12
     backend.heal()
-    await until_left(manager, 0)
+    await until_left(manager, clock, 0)
     for token in tokens:
         assert (await exchange(manager, token)).outcome is Outcome.CURRENT
 
 
 async def test_what_a_worker_sees_to_is_bounded_and_ends_with_it(
-    manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiohttp_persistent_session.unanswered.KEPT", 5)
     tokens = await failed_exchanges(manager, backend, 8)
     # Not which of the older ones: the worker has tried one of them meanwhile, or has not.
     assert len(manager._unanswered._attempts) == 5
     assert tokens[-1].id in manager._unanswered._attempts
+    clock.advance(11)
     for _ in range(30):
         await exchange(manager, tokens[-1])
     assert len(manager._unanswered._attempts[tokens[-1].id]) <= 31
 
 
 async def test_a_record_that_cannot_be_reached_does_not_hold_up_the_others(
-    manager: PersistentSessionManager, backend: HangingBackend, monkeypatch: pytest.MonkeyPatch
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a shard of a cluster that is down."""
     monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
@@ -287,7 +307,7 @@ async def test_a_record_that_cannot_be_reached_does_not_hold_up_the_others(
 
     monkeypatch.setattr(backend.inner, "get", get_but)
     backend.heal()
-    await until_left(manager, 1)
+    await until_left(manager, clock, 1)
     assert list(manager._unanswered._attempts) == [tokens[0].id]
 
 
@@ -298,11 +318,110 @@ async def test_who_joined_in_the_grace_period_closes_it_for_others_by_being_live
     stolen = await hung_exchange(manager, backend)
     backend.go_on()
     await backend.apply()
-    await until_seen_to(backend, stolen.id)
+    await until_seen_to(manager, backend, clock, stolen.id)
+    joined = current_secret(await backend.inner.get(stolen.id), stolen.secret)
     clock.advance(61)
-    assert await manager.check(stolen.id, Client()) is not None
+    assert await manager.check(stolen.id, Client(), joined) is not None
     clock.advance(70)
     assert (await exchange(manager, stolen)).outcome is Outcome.REUSE
+
+
+@pytest.mark.parametrize("presents_it", [True, False])
+async def test_who_is_live_without_the_new_token_was_not_answered(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str], presents_it: bool
+) -> None:
+    """The same browser may be live at a worker that reads its session, and restored at one that cannot."""
+    token = await hung_exchange(manager, backend)
+    backend.go_on()
+    await backend.apply()
+    await until_seen_to(manager, backend, clock, token.id)
+    clock.advance(61)
+    assert await manager.check(token.id, Client(), token.secret if presents_it else None) is not None
+    clock.advance(120)
+    assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+    assert alarms == []
+
+
+async def test_a_copy_of_a_token_that_joined_an_exchange_without_an_answer_is_found_out(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """The exchange at one worker had no answer; another worker let its owner join. A thief comes with the old token."""
+    copied = await hung_exchange(manager, backend)
+    await backend.apply()
+    joined = current_secret(await backend.inner.get(copied.id), copied.secret)
+    backend.go_on()
+    await until_seen_to(manager, backend, clock, copied.id)
+    clock.advance(14 * DAY)
+    thief = await exchange(manager, copied)
+    assert thief.outcome is Outcome.CURRENT
+    assert thief.token.secret != joined
+    clock.advance(DAY)
+    assert (await exchange(manager, copied.with_secret(joined))).outcome is Outcome.REUSE
+    assert alarms == [copied.id]
+    assert (await exchange(manager, thief.token)).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("grace_period", [0, 10])
+async def test_exchanges_without_an_answer_may_follow_each_other(
+    backend: HangingBackend, clock: Clock, alarms: list[str], grace_period: float
+) -> None:
+    async with make_manager(backend, clock, alarms, grace_period=grace_period) as manager:
+        token = await hung_exchange(manager, backend)
+        for _ in range(3):
+            backend.go_on()
+            await backend.apply()
+            clock.advance(DAY)
+            await until_left(manager, clock, 0)
+            backend.received.clear()
+            backend.hangs_at_swap = 1
+            assert (await exchange(manager, token)).outcome is None
+        backend.go_on()
+        assert await backend.apply() == [True]
+        clock.advance(300)
+        restored = await exchange(manager, token)
+        assert restored.outcome is Outcome.CURRENT
+        clock.advance(300)
+        assert (await exchange(manager, restored.token)).outcome is Outcome.CURRENT
+        assert alarms == []
+
+
+@pytest.mark.parametrize("grace_period", [0, 10])
+async def test_a_driver_may_repeat_the_exchange_that_follows_one_without_an_answer(
+    backend: HangingBackend, clock: Clock, alarms: list[str], grace_period: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_manager(backend, clock, alarms, grace_period=grace_period) as manager:
+        token = await hung_exchange(manager, backend)
+        backend.go_on()
+        await backend.apply()
+        await until_seen_to(manager, backend, clock, token.id)
+        replace = backend.inner.replace
+
+        async def replace_twice(record: Record) -> bool:
+            await replace(record)
+            return await replace(record)
+
+        monkeypatch.setattr(backend.inner, "replace", replace_twice)
+        assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+
+
+async def test_of_two_requests_one_exchanges_a_token_that_was_not_answered(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock
+) -> None:
+    """Both see the same record, in the same millisecond; the one that loses the swap is not told that it lost."""
+    token = await hung_exchange(manager, backend)
+    backend.go_on()
+    await backend.apply()
+    await until_seen_to(manager, backend, clock, token.id)
+
+    async def cut(name: str) -> None:
+        if name == "replace" and backend.calls["replace"] == 2:
+            raise DriverError("connection reset")
+
+    backend.calls.clear()
+    backend.after = cut
+    both = await asyncio.gather(exchange(manager, token), exchange(manager, token))
+    assert sorted(str(one.outcome) for one in both) == ["Outcome.CURRENT", "Outcome.RACE"]
+    assert both[0].token == both[1].token
 
 
 async def test_an_exchange_that_another_worker_answered_is_left_alone(
@@ -312,7 +431,7 @@ async def test_an_exchange_that_another_worker_answered_is_left_alone(
     clock.advance(1)
     backend.go_on()
     await backend.apply()
-    await until_seen_to(backend, token.id)
+    await until_seen_to(manager, backend, clock, token.id)
     clock.advance(1)
     backend.received.clear()
     backend.hangs_at_swap = 1
@@ -320,19 +439,20 @@ async def test_an_exchange_that_another_worker_answered_is_left_alone(
     clock.advance(1)
     async with make_manager(await store.backend(), clock, alarms) as other:
         assert (await exchange(other, token)).outcome is Outcome.CURRENT
+    answered_at = clock()
     backend.go_on()
     assert await backend.apply() == [False]
-    await until_left(manager, 0)
-    assert (await backend.inner.get(token.id)).spent[0].at == clock()
+    await until_left(manager, clock, 0)
+    assert (await backend.inner.get(token.id)).spent[0].at == answered_at
 
 
 async def test_after_its_end_a_worker_takes_nothing_over(backend: HangingBackend, clock: Clock) -> None:
     async with make_manager(backend, clock, []) as manager:
         await hung_exchange(manager, backend)
         unanswered, (attempt,) = manager._unanswered, backend.received
-    unanswered.add(attempt)
+    unanswered.add(attempt, attempt.spent[0].digest)
     assert unanswered._attempts == {}
     backend.go_on()
     async with manager:
-        manager._unanswered.add(attempt)
+        manager._unanswered.add(attempt, attempt.spent[0].digest)
         assert list(manager._unanswered._attempts) == [attempt.id]

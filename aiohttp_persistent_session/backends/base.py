@@ -15,9 +15,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from ..record import Record, Spent, UserId
+
+T = TypeVar("T")
 
 
 class BackendError(Exception):
@@ -91,13 +93,13 @@ class Backend(ABC):
         """
 
 
-# For drivers whose calls must not be cancelled with whoever waits for them
+# For what must not be cancelled with whoever waits for it
 
 
-def start(work: Coroutine[Any, Any, Any], running: set[asyncio.Task[Any]]) -> asyncio.Task[Any]:
+def start(work: Coroutine[Any, Any, T], running: set[asyncio.Task[Any]]) -> asyncio.Task[T]:
     """Start ``work`` in a task of its own, which is in ``running`` until it ends, whoever still waits for it."""
 
-    def ended(task: asyncio.Task[Any]) -> None:
+    def ended(task: asyncio.Task[T]) -> None:
         running.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be there any more to whom it would matter
