@@ -129,6 +129,17 @@ async def test_a_client_that_was_passed_in_stays_open(store: MongoStore, client:
     await backend.close()
 
 
+async def test_a_motor_client_that_was_passed_in_stays_open(store: MongoStore) -> None:
+    from motor.motor_asyncio import AsyncIOMotorClient
+
+    client = AsyncIOMotorClient(store.url)
+    backend = MongoBackend(client[store.database].logins)
+    await backend.open()
+    await backend.close()
+    assert (await client.admin.command("ping"))["ok"]
+    client.close()
+
+
 async def test_our_own_client_is_closed_and_made_anew(store: MongoStore) -> None:
     backend, record = await store.backend(), make_record()
     await backend.open()

@@ -126,12 +126,47 @@ async def test_a_client_of_its_own_is_always_closed_and_may_be_opened_again(stor
         assert not any(connection.is_connected for connection in backend._client.connection_pool._available_connections)
 
 
-async def test_a_start_up_that_fails_closes_it() -> None:
-    backend = RedisBackend("redis://127.0.0.1:1/0")
-    with pytest.raises(BackendError) as caught:
-        await PersistentSessionManager(backend).open()
-    assert isinstance(caught.value.__cause__, redis.ConnectionError)
-    assert not any(connection.is_connected for connection in backend._client.connection_pool._available_connections)
+class RefusingServer:
+    """Accepts connections, and answers whatever it is asked with an error: as a server with other access rules does."""
+
+    def __init__(self) -> None:
+        self.connected = 0
+        self.ended = asyncio.Event()
+
+    async def __aenter__(self) -> RefusingServer:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connected += 1
+        while asked := await reader.read(65536):
+            writer.write(b"-ERR not you\r\n" * asked.count(b"*"))
+        writer.close()
+        self.ended.set()
+
+
+async def test_a_start_up_that_fails_half_way_closes_it() -> None:
+    async with RefusingServer() as server:
+        with pytest.raises(BackendError) as caught:
+            await PersistentSessionManager(RedisBackend(server.url)).open()
+        assert isinstance(caught.value.__cause__, redis.ResponseError)
+        assert server.connected == 1
+        async with asyncio.timeout(10):
+            await server.ended.wait()
+
+
+async def test_a_start_up_that_fails_half_way_leaves_a_client_open_that_was_passed_in() -> None:
+    async with RefusingServer() as server, Redis.from_url(server.url, protocol=2) as client:
+        with pytest.raises(BackendError):
+            await PersistentSessionManager(RedisBackend(client)).open()
+        (connection,) = client.connection_pool._available_connections
+        assert connection.is_connected
+        assert not server.ended.is_set()
 
 
 @pytest.mark.parametrize("url", ["localhost", "http://localhost", "redis:localhost", "mongodb://localhost", ""])
@@ -173,18 +208,28 @@ def test_a_missing_driver_is_named_with_what_to_install() -> None:
 # What is stored
 
 
-async def test_a_record_and_its_users_index_expire_by_themselves(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
-    record = make_record(expires_at=round(time.time() + 0.2, 3))
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_a_record_and_its_users_index_expire_without_being_touched(store: RedisStore, swapped: bool) -> None:
+    """Alone in a database, whose keys are counted: who asks for a key that has expired deletes it."""
+    client, same = (kind.from_url(store.url, db=9 + swapped) for kind in (Redis, redis.Redis))
+    backend = RedisBackend(client, prefix=store.prefix)
+    others = same.dbsize()
+    expires_at = round(time.time() + 2, 3)
+    record = make_record(expires_at=expires_at + 3600 * swapped)
     await backend.insert(record)
-    (index,) = client.keys(f"{store.prefix}user:*")
-    assert client.pexpiretime(index) == round(record.expires_at * 1000) + 24 * 3600 * 1000
-    deadline = time.monotonic() + 20
-    while await backend.get(record.id) is not None:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    (index,) = same.keys(f"{store.prefix}user:*")
+    assert same.pexpiretime(index) == round(record.expires_at * 1000) + 24 * 3600 * 1000
+    if swapped:
+        record = replace(await backend.get(record.id), revision=1, expires_at=expires_at)
+        assert await backend.replace(record)
+    assert same.pexpiretime(f"{store.prefix}{record.id}") == round(expires_at * 1000)
+    assert same.dbsize() == others + 2
+    async with asyncio.timeout(30):
+        while same.dbsize() != others + 1:
+            await asyncio.sleep(0.01)
     assert await backend.of_user(record.user) == []
-    await backend.close()
+    same.delete(index)
+    await client.aclose()
 
 
 async def test_the_index_is_kept_as_long_as_its_records_and_not_written_each_time(store: RedisStore) -> None:
