@@ -231,13 +231,43 @@ async def test_a_collection_keeps_what_it_says_and_is_given_what_it_leaves_open(
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://127.0.0.1", "127.0.0.1:27017", "", "mongodb:/x", "mongodb://u:hunter2/db", "mongodb://h/?x=hunter2"],
+    [
+        "redis://127.0.0.1",
+        "127.0.0.1:27017",
+        "",
+        "mongodb:/x",
+        "mongodb://u:hunter2/db",
+        "mongodb://h/?x=hunter2",
+        "mongodb+srv://u:hunter2@h:27017/db",
+        "mongodb+srv://u:hunter2@h,g/db",
+    ],
 )
 def test_a_wrong_url_is_a_value_error_that_does_not_quote_it(url: str) -> None:
     with pytest.raises(ValueError, match=r"mongodb://|malformed") as caught:
         MongoBackend(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("option", ["database", "collection"])
+@pytest.mark.parametrize(("name", "error"), [(5, TypeError), ("", ValueError), ("a$b", ValueError), (".", ValueError)])
+def test_a_name_that_mongodb_does_not_take_is_an_error_that_names_it(
+    option: str, name: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=option):
+        MongoBackend("mongodb://127.0.0.1", **{option: name})
+
+
+async def test_a_document_that_is_none_of_ours_is_a_store_that_fails(store: MongoStore, client: AnyClient) -> None:
+    collection = client[store.database].logins
+    backend = MongoBackend(collection)
+    await backend.open()
+    await collection.insert_one({"_id": "A" * 22, "user": "s:alice"})
+    for call in (backend.get("A" * 22), backend.of_user("alice")):
+        with pytest.raises(BackendError) as caught:
+            await call
+        assert isinstance(caught.value.__cause__, KeyError)
+    await backend.close()
 
 
 def test_an_srv_url_is_taken_without_asking_the_dns() -> None:

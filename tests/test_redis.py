@@ -421,7 +421,19 @@ async def test_connections_that_the_server_closed_are_not_used(store: RedisStore
     await backend.close()
 
 
-@pytest.mark.parametrize("url", ["redis://localhost/0?foo=1", "redis://localhost/abc", "redis://localhost/0/1"])
+async def test_a_cluster_none_of_whose_nodes_answers_is_a_store_that_fails() -> None:
+    client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", 1)])
+    backend = RedisBackend(client)
+    for call in (backend.open, lambda: backend.get("A" * 22)):
+        with pytest.raises(BackendError) as caught:
+            await call()
+        assert caught.value.__cause__ is not None
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost/0?foo=1", "redis://localhost/abc", "redis://localhost/0/1", "unix://"]
+)
 def test_a_url_with_an_option_or_a_database_that_there_is_not_is_a_value_error(url: str) -> None:
     with pytest.raises(ValueError, match="URL of RedisBackend"):
         RedisBackend(url)

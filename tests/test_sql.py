@@ -202,11 +202,42 @@ async def test_a_table_that_exists_is_not_touched(store: Store) -> None:
         ("no url", ValueError, "cannot be read"),
         (5, TypeError, "create_async_engine"),
         (sa.create_engine("sqlite://"), TypeError, "create_async_engine"),
+        ("postgresql://u@h/d?sslmode=require", ValueError, "ssl=require"),
+        ("postgresql://u@h/d?ssl=require&foo=1", ValueError, "'foo'"),
     ],
 )
 def test_wrong_arguments_say_what_to_pass(argument: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         SQLBackend(argument)
+
+
+def test_options_that_the_driver_knows_are_taken() -> None:
+    SQLBackend("postgresql://u@h/d?ssl=require&command_timeout=3&prepared_statement_cache_size=0")
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "text"),
+    [
+        ("", ValueError, "table"),
+        (5, TypeError, "table"),
+        (sa.Table("t", sa.MetaData(), sa.Column("id", sa.Text)), ValueError, "lacks the columns address, created_at"),
+    ],
+)
+def test_a_table_that_cannot_hold_records_is_an_error(table: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        SQLBackend("sqlite://", table=table)
+
+
+async def test_a_row_that_is_none_of_ours_is_a_store_that_fails(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    record = make_record()
+    await backend.insert(record)
+    await run(backend, f"UPDATE {backend.table.name} SET spent = 'junk'")  # noqa: S608
+    with pytest.raises(BackendError) as caught:
+        await backend.get(record.id)
+    assert isinstance(caught.value.__cause__, ValueError)
+    await backend.close()
 
 
 def test_a_sqlite_url_with_a_host_is_a_value_error_that_names_the_right_one() -> None:

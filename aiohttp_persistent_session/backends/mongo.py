@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 try:
     import pymongo
     from bson.codec_options import CodecOptions, DatetimeConversion
     from bson.datetime_ms import DatetimeMS
-    from bson.errors import BSONError
     from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.errors import DuplicateKeyError, PyMongoError
     from pymongo.read_concern import ReadConcern
@@ -53,8 +53,8 @@ class MongoBackend(Backend):
         collection: the collection's name, where a URL was passed.
 
     Raises:
-        TypeError: ``url_or_collection`` is something else.
-        ValueError: the URL is of another scheme, or malformed.
+        TypeError: ``url_or_collection`` is something else, or a name is no str.
+        ValueError: the URL is of another scheme, or malformed; or MongoDB takes no such name.
 
     Every method raises a BackendError where MongoDB fails, with PyMongo's exception as its cause.
     """
@@ -66,6 +66,8 @@ class MongoBackend(Backend):
         database: str = "persistent_sessions",
         collection: str = "persistent_sessions",
     ) -> None:
+        _check_name("database", database, '/\\. "$\0')
+        _check_name("collection", collection, "$\0")
         self._names = database, collection
         self._url: str | None = None
         self._client: pymongo.AsyncMongoClient[dict[str, Any]] | None = None
@@ -121,7 +123,8 @@ class MongoBackend(Backend):
 
     async def get(self, id: str) -> Record | None:
         document = await self._finish(self._documents.find_one, {"_id": id})
-        return None if document is None else _from_document(document)
+        with _failures():
+            return None if document is None else _from_document(document)
 
     async def replace(self, record: Record) -> bool:
         expected = {"_id": record.id, "revision": record.revision - 1}
@@ -134,7 +137,8 @@ class MongoBackend(Backend):
 
     async def of_user(self, user: UserId) -> list[Record]:
         documents = await self._finish(lambda: self._documents.find({"user": user_to_text(user)}).to_list(None))
-        return [_from_document(document) for document in documents]
+        with _failures():
+            return [_from_document(document) for document in documents]
 
     async def purge(self, now: float) -> int:
         """Return 0: the index on ``expires_at`` has the server delete expired documents about once a minute."""
@@ -166,11 +170,20 @@ class MongoBackend(Backend):
         return self._collection
 
 
+def _check_name(option: str, name: str, forbidden: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"{option} must be a str, not {type(name).__name__}")
+    if not name.strip(".") or any(character in name for character in forbidden):
+        raise ValueError(f"{option} {name!r} is no name that MongoDB takes")
+
+
 def _checked(url: str) -> str:
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError("the URL must begin with mongodb:// or mongodb+srv://")
     try:
-        _parsed(url)
+        nodes = _parsed(url)["nodelist"]
+        if url.startswith("mongodb+srv:") and (len(nodes) != 1 or urlsplit(url).port is not None):
+            raise ValueError("one host, whose ports the DNS tells")
     except (PyMongoError, ValueError) as error:
         # Neither quoted nor chained: PyMongo tells what it cannot read, which may be the password.
         text = f"the MongoDB URL is malformed ({type(error).__name__}); are user and password percent-encoded?"
@@ -204,7 +217,9 @@ def _failures() -> Iterator[None]:
         yield
     except DuplicateKeyError as error:
         raise BackendError("the id exists already") from error
-    except (PyMongoError, BSONError) as error:
+    except BackendError:
+        raise
+    except Exception as error:  # a document may be none of ours
         raise BackendError(f"MongoDB failed: {type(error).__name__}") from error
 
 

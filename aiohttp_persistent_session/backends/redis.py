@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 try:
     from redis.asyncio import Redis
     from redis.asyncio.cluster import RedisCluster
-    from redis.exceptions import NoScriptError, RedisError
+    from redis.exceptions import NoScriptError
 except ImportError as error:
     raise ImportError('RedisBackend needs redis-py: pip install "aiohttp-persistent-session[redis]"') from error
 
@@ -88,8 +88,9 @@ class RedisBackend(Backend):
                 # Made, not connected: it tells of an option in the URL that there is not.
                 pool = self._client.connection_pool
                 pool.connection_class(**pool.connection_kwargs)
-                if not url_or_client.startswith("unix:") and not _DATABASE.fullmatch(urlsplit(url_or_client).path):
-                    raise ValueError("the path is no database's number")
+                path = urlsplit(url_or_client).path
+                if not path if url_or_client.startswith("unix:") else not _DATABASE.fullmatch(path):
+                    raise ValueError("the path is no socket's, or no database's number")
             except (TypeError, ValueError) as error:
                 # Neither quoted nor chained: it tells what it cannot read, which may be the password.
                 hint = "the URL of RedisBackend is malformed; is the password percent-encoded, and each option known?"
@@ -278,5 +279,7 @@ def _text(raw: str | bytes) -> str:
 def _driver_errors() -> Iterator[None]:
     try:
         yield
-    except (RedisError, OSError, TimeoutError, KeyError, TypeError, ValueError) as error:  # the last: not our JSON
+    except BackendError:
+        raise
+    except Exception as error:  # redis-py's own have no common base, and a key may hold what is not our JSON
         raise BackendError(f"Redis failed: {type(error).__name__}") from error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from ..record import Record, UserId
@@ -33,6 +35,7 @@ FAREWELL = 1.0
 PURGE_BATCH = 1000
 """Records that one :meth:`SQLBackend.purge` deletes at most."""
 
+_OPTIONS_OF_SQLALCHEMY = ("async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func")
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
 _CREATION_LOCK = 0x7065727369737431  # any number will do, if all workers take the same one
 
@@ -68,18 +71,14 @@ class SQLBackend(Backend):
 
     Raises:
         TypeError: ``url_or_engine`` or ``table`` is of another type.
-        ValueError: the URL cannot be read, or it names another database or driver.
+        ValueError: the URL cannot be read, or it names another database, driver or option; the table lacks columns.
         ImportError: the database's driver is not installed.
     """
 
     table: sa.Table
 
     def __init__(self, url_or_engine: str | sa.URL | AsyncEngine, *, table: str | sa.Table = "persistent_sessions"):
-        if isinstance(table, str):
-            table = persistent_sessions_table(sa.MetaData(), table)
-        elif not isinstance(table, sa.Table):
-            raise TypeError(f"table must be a str or a sqlalchemy.Table, not {type(table).__name__}")
-        self.table = table
+        self.table = _checked(table)
         self._own: AsyncEngine | None = None
         if isinstance(url_or_engine, str | sa.URL):
             self._own = self._engine = _make_engine(url_or_engine)
@@ -164,7 +163,12 @@ class SQLBackend(Backend):
     # Inside
 
     async def _read(self, statement: sa.Select[Any]) -> list[Record]:
-        return [_record(row) for row in (await self._finish(self._execute(statement)))[0]]
+        records: list[Record] = await self._finish(self._records(statement))
+        return records
+
+    async def _records(self, statement: sa.Select[Any]) -> list[Record]:
+        rows, _ = await self._execute(statement)
+        return [_record(row) for row in rows]
 
     async def _write(self, statement: sa.UpdateBase) -> int:
         count: int = (await self._finish(self._execute(statement)))[1]
@@ -244,6 +248,18 @@ class SQLBackend(Backend):
         asyncio.get_running_loop().call_later(FAREWELL, task.cancel)
 
 
+def _checked(table: str | sa.Table) -> sa.Table:
+    if isinstance(table, str):
+        if not table:
+            raise ValueError("table must not be empty")
+        return persistent_sessions_table(sa.MetaData(), table)
+    if not isinstance(table, sa.Table):
+        raise TypeError(f"table must be a str or a sqlalchemy.Table, not {type(table).__name__}")
+    if missing := set(persistent_sessions_table(sa.MetaData()).c.keys()) - set(table.c.keys()):
+        raise ValueError(f"table {table.name!r} lacks the columns {', '.join(sorted(missing))}")
+    return table
+
+
 def _make_engine(url: str | sa.URL) -> AsyncEngine:
     try:
         parsed = sa.make_url(url)
@@ -274,8 +290,16 @@ def _make_engine(url: str | sa.URL) -> AsyncEngine:
     if dialect == "sqlite":
         sa.event.listen(engine.sync_engine, "connect", _use_wal)
     else:
+        _check_options(parsed)
         sa.event.listen(engine.sync_engine, "checkout", _drop_lost_connection)
     return engine
+
+
+def _check_options(url: sa.URL) -> None:
+    connect = import_module("asyncpg").connect
+    known = {*inspect.signature(connect).parameters, *_OPTIONS_OF_SQLALCHEMY}
+    if unknown := sorted(set(url.query) - known):
+        raise ValueError(f"asyncpg has no option {unknown[0]!r} (for sslmode=require write ssl=require)")
 
 
 def _use_wal(connection: Any, _: object) -> None:
