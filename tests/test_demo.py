@@ -22,7 +22,7 @@ from aiohttp_persistent_session import PERSISTENT_SESSIONS, MemoryBackend
 from demo.app import create_app, device
 
 from .browser import Clock
-from .servers.processes import program
+from .servers.processes import free_port, program
 
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 CHROMIUM_FLAGS = [
@@ -230,12 +230,6 @@ async def test_another_sites_form_is_turned_away(demo: TestServer, headers: dict
         ) as response,
     ):
         assert response.status == status
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 def start(*arguments: str, cache: Path | None = None) -> subprocess.Popen[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,8 @@ class Load:
         self.alarms: list[str] = []
         self.successors: dict[bytes, set[bytes]] = {}
         self.refused = self.accepted = 0
-        self.slowest = 0.0
+        self.taken: list[float] = []
+        """Seconds that each refusal took."""
         self._over = asyncio.Event()
         self._browsers: list[asyncio.Task[Token]] = []
         manager.on_reuse.append(self._alarm)
@@ -79,8 +81,9 @@ class Load:
         loop = asyncio.get_running_loop()
         started = loop.time()
         restored = await exchange(self.manager, token)
-        self.slowest = max(self.slowest, loop.time() - started)
-        if restored.token is not None:
+        if restored.token is None:
+            self.taken.append(loop.time() - started)
+        else:
             self.successors.setdefault(token.secret, set()).add(restored.token.secret)
         return restored.token
 
@@ -116,32 +119,40 @@ class Load:
 
 
 async def test_a_killed_server_logs_nobody_out_and_service_resumes_by_itself(durable: Durable) -> None:
-    manager = PersistentSessionManager(durable.backend(), timeout=1)
+    manager = PersistentSessionManager(durable.backend(), timeout=30)
     load = Load(manager)
     async with manager:
         await load.start()
         await load.resumes()
+        manager._store.timeout = 1
         durable.server.kill()
         await load.until(lambda: load.refused >= BROWSERS)
         await asyncio.to_thread(durable.server.start)
         await load.resumes()
+        manager._store.timeout = 30
         await load.check(await load.stop())
 
 
 async def test_a_server_that_hangs_for_ten_seconds_is_waited_for_no_longer_than_the_timeout(durable: Durable) -> None:
-    manager = PersistentSessionManager(durable.backend(), timeout=0.5)
+    timeout = 0.5
+    manager = PersistentSessionManager(durable.backend(), timeout=30)
     load = Load(manager)
     async with manager:
         await load.start()
         await load.resumes()
+        manager._store.timeout = timeout
         durable.server.send(signal.SIGSTOP)
-        await asyncio.sleep(HANGS_FOR)
+        try:
+            await asyncio.sleep(HANGS_FOR)
+        finally:
+            durable.server.send(signal.SIGCONT)
         assert load.refused >= 2 * BROWSERS
-        durable.server.send(signal.SIGCONT)
         await load.resumes()
+        manager._store.timeout = 30
         await load.check(await load.stop())
-    # The time of a look, and that of an exchange, each at most the timeout; and a margin for a loaded machine.
-    assert load.slowest < 2 * 0.5 + 2
+    assert statistics.median(load.taken) < timeout + 0.2
+    # The time of a look, and that of an exchange; and a machine that stalls.
+    assert max(load.taken) < 2 * timeout + 5
 
 
 async def test_a_sign_in_during_an_outage_is_told_of(durable: Durable) -> None:

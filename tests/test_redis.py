@@ -511,11 +511,12 @@ async def failover(redis_sentinel_to_fail: SentinelSetup) -> AsyncIterator[Failo
     async def alarm(session: Any, _: object) -> None:
         alarms.append(session.id)
 
-    manager = PersistentSessionManager(RedisBackend(client, prefix=store.prefix), timeout=1)
+    manager = PersistentSessionManager(RedisBackend(client, prefix=store.prefix), timeout=10)
     manager.on_reuse.append(alarm)
     async with manager:
         browsers = [Browser(await sign_in(manager, f"user{number}")) for number in range(100)]
         assert await client.wait(1, 10_000) == 1
+        manager._store.timeout = 1
         yield Failover(redis_sentinel_to_fail, store, manager, browsers, alarms)
     await client.aclose()
     for one in sentinel.sentinels:

@@ -101,6 +101,7 @@ def test_any_sequence_keeps_the_rules(policy: Policy, steps: list[tuple[float, i
             assert record.expires_at <= policy.max_lifetime
 
 
+@settings(deadline=None)
 @given(policy=policies, other=st.binary(min_size=32, max_size=32), pause=pauses)
 def test_a_secret_that_never_was_is_reuse(policy: Policy, other: bytes, pause: float) -> None:
     record, secret = fresh(policy)
@@ -109,6 +110,7 @@ def test_a_secret_that_never_was_is_reuse(policy: Policy, other: bytes, pause: f
         assert judge(record, other, pause, policy) is Outcome.REUSE
 
 
+@settings(deadline=None)
 @given(salts=st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=MAX_SPENT, unique=True))
 def test_each_member_of_a_lineage_leads_to_the_current_secret(salts: list[bytes]) -> None:
     policy = Policy()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,24 @@ def program(*names: str) -> str:
     raise AssertionError
 
 
+def _ports_of_this_process() -> Iterator[int]:
+    # Below those that systems give away (RFC 6335: from 49152; Linux: from 32768), also with 10000 added, as Redis
+    # Cluster does; and apart from those of other test processes.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    ports = range(11000 + 1000 * number, 12000 + 1000 * number)
+    return itertools.islice(itertools.cycle(ports), os.getpid() % 1000, None)
+
+
+_PORTS = _ports_of_this_process()
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free now."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+    """Return a port of 127.0.0.1 that is free now, and that nobody is given who asks for any."""
+    for port in _PORTS:
+        with socket.socket() as listening, contextlib.suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 def wait_until_stopped(pid: int) -> None:

@@ -115,7 +115,7 @@ def _sentinel_setup(parent: Path) -> Iterator[SentinelSetup]:
     (folder / "sentinel.conf").write_text(
         f"port {watch}\nbind 127.0.0.1\ndir {folder}\n"
         f"sentinel monitor main 127.0.0.1 {master} 1\n"
-        "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
+        "sentinel down-after-milliseconds main 3000\nsentinel failover-timeout main 3000\n"
     )
     client = redis.Redis(port=watch, socket_timeout=1)
     sentinel = Server(
@@ -144,11 +144,11 @@ class ClusterSetup:
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSetup]:
     """Three masters, each with a third of the slots."""
     folder = tmp_path_factory.mktemp("cluster")
-    ports = [_cluster_port() for _ in range(3)]
+    ports = [free_port() for _ in range(3)]
     servers = [
         redis_server(
             folder / str(port), port, "--cluster-enabled", "yes", "--cluster-port", str(port + 10000),
-            "--cluster-node-timeout", "2000",
+            "--cluster-node-timeout", "15000",
         )
         for port in ports
     ]  # fmt: skip
@@ -168,13 +168,6 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterS
     finally:
         for server in servers:
             server.stop()
-
-
-def _cluster_port() -> int:
-    """Return a free port whose cluster bus, 10000 above, is a port too."""
-    while (port := free_port()) > 50000:
-        pass
-    return port
 
 
 class RedisStore:
