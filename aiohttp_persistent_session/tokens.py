@@ -13,6 +13,7 @@ import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from functools import cached_property
 
 SELECTOR_BYTES = 16
 SECRET_BYTES = 32
@@ -61,7 +62,7 @@ def new_salt() -> bytes:
     return secrets.token_bytes(SALT_BYTES)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class Token:
     """What a browser's cookie holds. Its text comes only from :attr:`cookie_value`, never from ``str`` or ``repr``."""
 
@@ -86,7 +87,7 @@ class Token:
         """The token's text, 66 characters. It signs its holder in: only a Set-Cookie header may carry it."""
         return f"{_encode(self.selector)}.{_encode(self.secret)}"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The persistent session's id, 22 characters, safe to log: the selector cannot be computed from it."""
         return _encode(hashlib.sha256(self.selector).digest())[:ID_LENGTH]

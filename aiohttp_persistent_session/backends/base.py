@@ -93,6 +93,28 @@ class Backend(ABC):
         """
 
 
+# For stores whose driver has errors of its own
+
+
+class DriverErrors:
+    """A context in which an exception becomes a BackendError, chained to it. It may be entered any number of times.
+
+    Args:
+        store: the name of the store, for the message.
+    """
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # Any: drivers raise more than their documented errors, and what is stored may be none of ours.
+        if isinstance(error, Exception) and not isinstance(error, BackendError):
+            raise BackendError(f"{self._store} failed: {type(error).__name__}") from error
+
+
 # For what must not be cancelled with whoever waits for it
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ except ImportError as error:
     raise ImportError(hint) from error
 
 from ..record import Record, Spent, UserId
-from .base import Backend, BackendError, start, user_from_text, user_to_text
+from .base import Backend, BackendError, DriverErrors, start, user_from_text, user_to_text
 
 # Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
 _WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)
@@ -37,6 +36,7 @@ _TIMES = ("created_at", "seen_at", "expires_at")
 _AS_THEY_ARE = ("digest", "user_agent", "address", "data", "revision")
 _LIMITS = {"serverselectiontimeoutms": 1500, "waitqueuetimeoutms": 2000, "sockettimeoutms": 10_000}
 """Milliseconds, where the URL says nothing: a call that nobody waits for any more is to end by itself."""
+_driver_errors = DriverErrors("MongoDB")
 _CLOSES_WITHIN = 2.0
 """Seconds to tell the server that its client goes: one that hangs must not keep a worker from ending."""
 
@@ -93,7 +93,7 @@ class MongoBackend(Backend):
         if self._has_indexes:
             return
         try:
-            with _failures():
+            with _driver_errors:
                 if self._url is not None and self._client is None:
                     # Not before: it belongs to the event loop that runs now.
                     self._client = _make_client(self._url)
@@ -111,7 +111,7 @@ class MongoBackend(Backend):
         client, self._client = self._client, None
         if client is not None:
             self._collection = None
-            with _failures(), pymongo.timeout(_CLOSES_WITHIN):
+            with _driver_errors, pymongo.timeout(_CLOSES_WITHIN):
                 await client.close()
             if self._running:
                 _, running = await asyncio.wait(self._running, timeout=_CLOSES_WITHIN)
@@ -119,11 +119,16 @@ class MongoBackend(Backend):
                     task.cancel()
 
     async def insert(self, record: Record) -> None:
-        await self._finish(self._documents.insert_one, _to_document(record))
+        try:
+            await self._finish(self._documents.insert_one, _to_document(record))
+        except BackendError as error:
+            if isinstance(error.__cause__, DuplicateKeyError):
+                raise BackendError(f"the id {record.id} exists already") from error.__cause__
+            raise
 
     async def get(self, id: str) -> Record | None:
         document = await self._finish(self._documents.find_one, {"_id": id})
-        with _failures():
+        with _driver_errors:
             return None if document is None else _from_document(document)
 
     async def replace(self, record: Record) -> bool:
@@ -137,7 +142,7 @@ class MongoBackend(Backend):
 
     async def of_user(self, user: UserId) -> list[Record]:
         documents = await self._finish(lambda: self._documents.find({"user": user_to_text(user)}).to_list(None))
-        with _failures():
+        with _driver_errors:
             return [_from_document(document) for document in documents]
 
     async def purge(self, now: float) -> int:
@@ -152,7 +157,7 @@ class MongoBackend(Backend):
         """
 
         async def run() -> Any:
-            with _failures():
+            with _driver_errors:
                 return await call(*arguments)
 
         task = start(run(), self._running)
@@ -209,18 +214,6 @@ def _is_asynchronous(collection: object) -> bool:
     # By name, so that Motor need not be installed; not by its methods, as Motor's clients have every attribute.
     names = {(kind.__module__, kind.__name__) for kind in type(collection).__mro__}
     return isinstance(collection, AsyncCollection) or ("motor.motor_asyncio", "AsyncIOMotorCollection") in names
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except DuplicateKeyError as error:
-        raise BackendError("the id exists already") from error
-    except BackendError:
-        raise
-    except Exception as error:  # a document may be none of ours
-        raise BackendError(f"MongoDB failed: {type(error).__name__}") from error
 
 
 def _to_document(record: Record) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import re
 import time
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -25,6 +23,7 @@ from ..record import Record, UserId, same_user
 from .base import (
     Backend,
     BackendError,
+    DriverErrors,
     decode,
     encode,
     spent_from_json,
@@ -39,6 +38,9 @@ Client: TypeAlias = "Redis | RedisCluster"
 # once, and with socket_timeout, 5 s by now, it makes tasks that cost as much again. And over protocol 3 redis-py 8 does
 # not look whether the server has closed a connection meanwhile.
 _OPTIONS: dict[str, Any] = {"max_connections": 2**31, "socket_timeout": None, "protocol": 2}
+
+_driver_errors = DriverErrors("Redis")
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _DATABASE = re.compile(r"(/\d*)?")
 
@@ -110,18 +112,18 @@ class RedisBackend(Backend):
         self._prefix = prefix
 
     async def open(self) -> None:
-        with _driver_errors():
+        with _driver_errors:
             async with asyncio.timeout(_OPENS_WITHIN):
                 await self._client.ping()
 
     async def close(self) -> None:
         if self._owned:
-            with _driver_errors():
+            with _driver_errors:
                 async with asyncio.timeout(_WAITS_FOR_CLOSE):
                     await self._client.aclose()
 
     async def insert(self, record: Record) -> None:
-        with _driver_errors():
+        with _driver_errors:
             text = _json(record, await self._index(record))
             if not await self._client.set(self._key(record.id), text, nx=True, pxat=_milliseconds(record.expires_at)):
                 raise BackendError(f"the id {record.id} exists already")
@@ -129,12 +131,12 @@ class RedisBackend(Backend):
             await self._find(self._index_key(record.user), 0, _LOOKED_AT_BY_INSERT - 1)
 
     async def get(self, id: str) -> Record | None:
-        with _driver_errors():
+        with _driver_errors:
             text = await self._client.get(self._key(id))
             return None if text is None else _record(id, text)
 
     async def replace(self, record: Record) -> bool:
-        with _driver_errors():
+        with _driver_errors:
             if not _is_due(record):
                 return await self._swap(record, record.note)
             if isinstance(self._client, RedisCluster):  # other shards, another order
@@ -156,7 +158,7 @@ class RedisBackend(Backend):
             return bool(swapped)
 
     async def delete(self, id: str) -> bool:
-        with _driver_errors():
+        with _driver_errors:
             text = await self._client.getdel(self._key(id))
             if text is None:
                 return False
@@ -164,7 +166,7 @@ class RedisBackend(Backend):
             return True
 
     async def of_user(self, user: UserId) -> list[Record]:
-        with _driver_errors():
+        with _driver_errors:
             records = await self._find(self._index_key(user), 0, -1)
         return [record for record in records if same_user(record.user, user)]
 
@@ -246,11 +248,11 @@ def _json(record: Record, note: str) -> str:
         "digest": encode(record.digest),
         "spent": spent_to_json(record.spent),
     }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return _to_json(fields)
 
 
 def _record(id: str, text: str | bytes) -> Record:
-    fields = json.loads(text)
+    fields = json.loads(_text(text))
     return Record(
         id=id,
         user=user_from_text(fields["user"]),
@@ -273,13 +275,3 @@ def _milliseconds(seconds: float) -> int:
 
 def _text(raw: str | bytes) -> str:
     return raw.decode() if isinstance(raw, bytes) else raw
-
-
-@contextlib.contextmanager
-def _driver_errors() -> Iterator[None]:
-    try:
-        yield
-    except BackendError:
-        raise
-    except Exception as error:  # redis-py's own have no common base, and a key may hold what is not our JSON
-        raise BackendError(f"Redis failed: {type(error).__name__}") from error
