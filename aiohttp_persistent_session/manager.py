@@ -313,39 +313,43 @@ class PersistentSessionManager:
             self._sightings.keep_nothing(id)
 
     async def restore(
-        self, token: Token, *, client: Client, accept: Accept, request: web.Request | None
+        self, token: Token, *, client: Client, accept: Accept | None, request: web.Request | None
     ) -> Restoration:
         """Judge a token and exchange it, or join its exchange. A failing store makes it a nobody's, and is logged.
 
-        ``accept`` is asked once, before the token is spent; what it raises is raised, and nothing has changed.
+        ``accept``, where there is one, is asked once, before the token is spent; what it raises is raised, and nothing
+        has changed.
         """
         try:
             return await self._restore(token, client, accept, request)
         except BackendError:
             return Restoration(None)
 
-    async def _restore(self, token: Token, client: Client, accept: Accept, request: web.Request | None) -> Restoration:
+    async def _restore(
+        self, token: Token, client: Client, accept: Accept | None, request: web.Request | None
+    ) -> Restoration:
         presented_at = self._now()
         await self._unanswered.settle(token.id)
         asked, asked_at = self._sightings.ask(), self._now()
         record = await self._store.get(token.id)
         outcome = judge(record, token.secret, presented_at, self.policy)
         if record is not None and outcome in _ACCEPTED:
-            if not await accept(show(record, current=True)):
+            if accept is not None and not await accept(show(record, current=True)):
                 await self._end(record, self.on_revoke, request)
                 return Restoration(None)
             if self._now() - asked_at > SLOW_ACCEPT:
                 asked, record = self._sightings.ask(), await self._store.get(token.id)
             outcome, record = await self._exchange_or_join(record, token, presented_at, client)
-        if record is not None and outcome is Outcome.REUSE:
-            logger.warning("a copied token was presented: persistent session %s ends", record.id)
-            await self._end(record, self.on_reuse, request)
+        if record is not None and outcome is Outcome.REUSE and await self._end(record, self.on_reuse, request):
+            logger.warning("a copied token was presented: persistent session %s has ended", record.id)
         if record is None or outcome not in _ACCEPTED:
             return Restoration(outcome)
         secret = current_secret(record, token.secret)
         if secret is None:
             return Restoration(Outcome.LATE)
         self._sight(record, asked)
+        if outcome is Outcome.RACE:
+            self._unanswered.note_join(record)
         return Restoration(outcome, record, token.with_secret(secret))
 
     async def tell_of_restore(self, record: Record, request: web.Request | None) -> None:
@@ -380,7 +384,7 @@ class PersistentSessionManager:
         """
         try:
             return await self._try_to_swap(seen, exchanged, deadline)
-        except (BackendError, asyncio.CancelledError):
+        except BackendError:
             self._unanswered.add(exchanged, digest(token.secret))
             raise
 
@@ -389,6 +393,8 @@ class PersistentSessionManager:
             if await self._store.replace(exchanged, deadline):
                 return exchanged
         except BackendError:
+            if self._store.is_over(deadline):
+                raise
             record = await self._store.get(exchanged.id, deadline)
             if record == seen:
                 raise

@@ -210,9 +210,11 @@ class _Visit:
     async def _restore(self, request: web.Request, token: Token, session: Session) -> None:
         # Made beforehand, so that nothing that can fail is left to do once the token is spent.
         opened = await request[aiohttp_session.STORAGE_KEY].new_session()
+        validate = self.wiring.validate
+        accept = None if validate is None else partial(self._accept, validate, request)
         try:
             restoration = await self.wiring.manager.restore(
-                token, client=_client(request), accept=partial(self._accept, request), request=request
+                token, client=_client(request), accept=accept, request=request
             )
         except _ValidateFailedError:
             return
@@ -230,11 +232,9 @@ class _Visit:
         if restoration.outcome is Outcome.CURRENT:
             await self.wiring.manager.tell_of_restore(restoration.record, request)
 
-    async def _accept(self, request: web.Request, persistent_session: PersistentSession) -> bool:
-        if self.wiring.validate is None:
-            return True
+    async def _accept(self, validate: Validate, request: web.Request, persistent_session: PersistentSession) -> bool:
         try:
-            accepted = self.wiring.validate(request, persistent_session)
+            accepted = validate(request, persistent_session)
             if inspect.isawaitable(accepted):
                 accepted = await accepted
             if not isinstance(accepted, bool):

@@ -75,7 +75,8 @@ class Client:
 
 
 UNANSWERED = 253_402_300_799.0
-"""The time of an exchange that no browser was answered (the end of 9999, which every store can keep)."""
+"""The time of an exchange to which the store gave no answer in time, so that the worker that wanted it gave none either
+(the end of 9999, which every store can keep)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class Spent:
     digest: bytes = field(repr=False)
     salt: bytes = field(repr=False)
     at: float
-    """When it was exchanged; a later use of it does not move this. Or :data:`UNANSWERED`."""
+    """When it was exchanged; a later use of it does not move this. Or :data:`UNANSWERED`, until it is exchanged anew or
+    its successor is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class Outcome(Enum):
     """What a presented token turned out to be."""
 
     CURRENT = "current"
-    """The one secret that may be exchanged now."""
+    """The one secret that may be exchanged now, or one before it whose exchange was not answered."""
     RACE = "race"
     """Spent within the grace period: the request joins the exchange that has happened."""
     LATE = "late"
@@ -205,14 +207,12 @@ def exchange(record: Record, secret: bytes, salt: bytes, now: float, policy: Pol
     if current is None:
         raise ValueError("the secret was not judged current")
     kept = tuple(entry for entry in _answered(record.spent, now) if now - entry.at <= policy.memory_of_spent)
-    return _seen(
-        record,
-        now,
-        policy,
-        client,
-        digest=digest(successor(current, salt)),
-        spent=(Spent(record.digest, salt, now), *kept)[:MAX_SPENT],
-    )
+    spent = (Spent(record.digest, salt, now), *kept)[:MAX_SPENT]
+    presented = digest(secret)
+    if all(entry.digest != presented for entry in spent):
+        # So many exchanges without an answer that the lineage does not reach back to it any more: begin it anew.
+        current, spent = secret, (Spent(presented, salt, now),)
+    return _seen(record, now, policy, client, digest=digest(successor(current, salt)), spent=spent)
 
 
 class Attempt(NamedTuple):
@@ -236,15 +236,15 @@ def without_answer(stored: Record, attempts: Sequence[Attempt]) -> Record | None
     if stored.revision < max(attempt.revision for attempt in attempts):
         return replace(stored, revision=stored.revision + 1)  # what still is under way comes too late
     for attempt in attempts:
-        if stored.spent[:1] == (attempt.entry,):
+        # Nobody has written since: who was handed the successor elsewhere, and was live with it, has.
+        if stored.revision == attempt.revision and stored.spent[:1] == (attempt.entry,):
             return replace(stored, spent=_unanswered(stored.spent, attempt.presented), revision=stored.revision + 1)
     return None
 
 
 def _unanswered(spent: tuple[Spent, ...], presented: bytes) -> tuple[Spent, ...]:
     """Return the lineage in which neither ``presented`` nor any secret after it has been answered."""
-    digests = [entry.digest for entry in spent]
-    number = digests.index(presented) + 1 if presented in digests else 1
+    number = [entry.digest for entry in spent].index(presented) + 1
     return (*(replace(entry, at=UNANSWERED) for entry in spent[:number]), *spent[number:])
 
 

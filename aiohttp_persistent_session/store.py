@@ -35,6 +35,10 @@ class Store:
         """Return when a call that began now would have to end: for several calls that together take no longer."""
         return asyncio.get_running_loop().time() + self.timeout
 
+    def is_over(self, deadline: float) -> bool:
+        """Tell whether a call with this deadline can only fail."""
+        return asyncio.get_running_loop().time() >= deadline
+
     async def open(self) -> None:
         """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make."""
         try:

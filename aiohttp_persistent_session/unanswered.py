@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from .backends.base import BackendError
 from .record import Attempt, Record, without_answer
@@ -12,16 +12,18 @@ from .store import Store
 KEPT = 10_000
 """Persistent sessions whose exchanges one worker sees to, at most; of more, it gives up the one that it has longest
 neither added nor tried."""
-KEPT_OF_EACH = 256
+KEPT_OF_EACH = 16
+"""Of each, the first: of several swaps of one revision a server that goes on does the one that it received first."""
 TRIED_EVERY = 1.0
 """Seconds between two looks whether the store answers."""
 SWAP_ATTEMPTS = 5
 
 
 class UnansweredExchanges:
-    """Sees to it, once the store answers, that the secret of each is good still: nobody was handed its successor.
+    """Sees to it, once the store answers, that the secret of each is good still, unless its successor was handed out.
 
-    Not before the grace period is over. Until then that secret joins its exchange, if it happened, as ever.
+    Not before the exchange's grace period is over: until then that secret joins it, if it happened, as ever. Who joins
+    it at this worker ends the matter. What other workers hand out is not known here.
     """
 
     def __init__(self, store: Store, grace_period: float, now: Callable[[], float]) -> None:
@@ -37,7 +39,7 @@ class UnansweredExchanges:
         if self._closed:
             return
         attempt = Attempt(exchanged.spent[0], presented, exchanged.revision)
-        self._attempts[exchanged.id] = [*self._attempts.pop(exchanged.id, ()), attempt][-KEPT_OF_EACH:]
+        self._attempts[exchanged.id] = [*self._attempts.pop(exchanged.id, ()), attempt][:KEPT_OF_EACH]
         if len(self._attempts) > KEPT:
             del self._attempts[next(iter(self._attempts))]
         if self._task is None or self._task.done():
@@ -51,25 +53,36 @@ class UnansweredExchanges:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def note_join(self, joined: Record) -> None:
+        """Give up the exchanges that this record has or can no longer get: the successor is in a browser's hands."""
+        if joined.id in self._attempts:
+            self._drop(joined.id, [one for one in self._attempts[joined.id] if one.revision <= joined.revision])
+
     async def settle(self, id: str) -> None:
-        """See to the exchanges of this persistent session, if there are any.
+        """See to the exchanges of this persistent session whose grace period is over, if there are any.
 
         Raises:
             BackendError: the store still fails, or the time of one call was up.
         """
+        if id not in self._attempts:
+            return
         deadline = self._store.deadline()
         for _ in range(SWAP_ATTEMPTS):
-            attempts = self._attempts.get(id)
-            if attempts is None or self._now() - attempts[0].entry.at <= self._grace_period:
+            now = self._now()
+            due = [one for one in self._attempts.get(id, ()) if now - one.entry.at > self._grace_period]
+            if not due:
                 return
             stored = await self._store.get(id, deadline)
-            settled = None if stored is None else without_answer(stored, attempts)
-            if settled is not None:
-                await self._store.replace(settled, deadline)
-            elif self._attempts.get(id) is attempts:
-                del self._attempts[id]
-        if id in self._attempts:
-            raise BackendError(f"others wrote the record {SWAP_ATTEMPTS} times in a row")
+            settled = None if stored is None else without_answer(stored, due)
+            if settled is None or await self._store.replace(settled, deadline):
+                self._drop(id, due)
+                return
+        raise BackendError(f"others wrote the record {SWAP_ATTEMPTS} times in a row")
+
+    def _drop(self, id: str, attempts: Collection[Attempt]) -> None:
+        left = [one for one in self._attempts.pop(id, ()) if one not in attempts]
+        if left:
+            self._attempts[id] = left
 
     async def _settle_all(self) -> None:
         while self._attempts:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from aiohttp_persistent_session import Backend, PersistentSessionManager
-from aiohttp_persistent_session.record import UNANSWERED, Client, Outcome, Record, current_secret
+from aiohttp_persistent_session.record import MAX_SPENT, UNANSWERED, Client, Outcome, Record, current_secret
 from aiohttp_persistent_session.tokens import Token
+from aiohttp_persistent_session.unanswered import KEPT_OF_EACH
 
 from .browser import ANSWERS_WITHIN, DAY, Clock
 from .exchanges import exchange, sign_in
@@ -251,6 +253,108 @@ async def test_a_thief_is_found_out_as_ever(
     assert (await exchange(manager, stolen)).outcome is Outcome.REUSE
     assert alarms == [token.id]
     assert (await exchange(manager, token)).outcome is Outcome.UNKNOWN
+
+
+async def test_who_joined_it_at_this_worker_ends_the_matter(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """Its successor was handed out: a thief might bring an answer to be lost, and join, to go unnoticed for weeks."""
+    copied = await hung_exchange(manager, backend)
+    backend.go_on()
+    await backend.apply()
+    clock.advance(5)
+    joined = await exchange(manager, copied)
+    assert joined.outcome is Outcome.RACE
+    assert manager._unanswered._attempts == {}
+    clock.advance(DAY)
+    assert (await exchange(manager, copied)).outcome is Outcome.REUSE
+    assert alarms == [copied.id]
+    assert (await exchange(manager, joined.token)).outcome is Outcome.UNKNOWN
+
+
+async def test_who_was_live_with_the_successor_before_it_is_seen_to_ends_the_matter(
+    manager: PersistentSessionManager, backend: HangingBackend, store: Store, clock: Clock
+) -> None:
+    """Another worker let it join. This one may be slow, or its store out of reach for longer."""
+    copied = await hung_exchange(manager, backend)
+    await backend.apply()
+    joined = current_secret(await backend.inner.get(copied.id), copied.secret)
+    async with make_manager(await store.backend(), clock, []) as other:
+        clock.advance(61)
+        assert await other.check(copied.id, Client(), joined) is not None
+    backend.go_on()
+    await until_left(manager, clock, 0)
+    assert (await backend.inner.get(copied.id)).spent[0].at != UNANSWERED
+    clock.advance(DAY)
+    assert (await exchange(manager, copied)).outcome is Outcome.REUSE
+
+
+async def test_each_exchange_is_seen_to_only_when_its_own_grace_period_is_over(
+    manager: PersistentSessionManager, backend: HangingBackend, store: Store, clock: Clock
+) -> None:
+    """Or requests of one page, at two workers, would be given two successors of one token."""
+    token = await hung_exchange(manager, backend)
+    backend.go_on()
+    backend.received.clear()
+    clock.advance(9.5)
+    backend.hangs_at_swap = 1
+    assert (await exchange(manager, token)).outcome is None
+    backend.go_on()
+    assert await backend.apply() == [True]
+    async with make_manager(await store.backend(), clock, []) as other:
+        joined = await exchange(other, token)
+    assert joined.outcome is Outcome.RACE
+    clock.advance(0.6)
+    await manager._unanswered.settle(token.id)
+    assert len(manager._unanswered._attempts[token.id]) == 1
+    both = await exchange(manager, token)
+    assert (both.outcome, both.token) == (Outcome.RACE, joined.token)
+
+
+async def test_more_exchanges_in_a_row_may_be_without_an_answer_than_a_record_remembers(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """As with a store that does its writes, but is slow to acknowledge them, and a page that reloads by itself."""
+    token = await sign_in(manager)
+    for _ in range(MAX_SPENT + 4):
+        backend.received.clear()
+        backend.hangs_at_swap = 1
+        assert (await exchange(manager, token)).outcome is None
+        backend.go_on()
+        assert await backend.apply() == [True]
+        clock.advance(11)
+        await manager._unanswered.settle(token.id)
+    restored = await exchange(manager, token)
+    assert restored.outcome is Outcome.CURRENT
+    clock.advance(300)
+    assert (await exchange(manager, restored.token)).outcome is Outcome.CURRENT
+    assert alarms == []
+
+
+async def test_of_many_swaps_the_one_that_was_received_first_is_seen_to(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock
+) -> None:
+    token = await hung_exchange(manager, backend, times=KEPT_OF_EACH + 5)
+    assert len(manager._unanswered._attempts[token.id]) == KEPT_OF_EACH
+    clock.advance(300)
+    backend.go_on()
+    assert (await backend.apply())[0] is True
+    assert (await exchange(manager, token)).outcome is Outcome.CURRENT
+
+
+async def test_an_outage_of_writes_alone_is_logged_once_and_nothing_is_read_in_vain(
+    manager: PersistentSessionManager, backend: HangingBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = [await sign_in(manager, f"user{number}") for number in range(5)]
+    backend.calls.clear()
+    caplog.set_level(logging.INFO)
+    for token in tokens:
+        backend.hangs_at_swap = len(backend.received) + 2
+        assert (await exchange(manager, token)).outcome is None
+        backend.store.timeout = ANSWERS_WITHIN
+    assert backend.calls["get"] == len(tokens)
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "aiohttp_persistent_session")
+    assert "fails at replace" in told
 
 
 async def test_a_persistent_session_that_ended_meanwhile_stays_so(
