@@ -385,7 +385,10 @@ class PersistentSessionManager:
         try:
             return await self._try_to_swap(seen, exchanged, deadline)
         except BackendError:
-            self._unanswered.add(exchanged, digest(token.secret))
+            sighting = self._sightings.get(exchanged.id)
+            # Else it was joined meanwhile, or others have written: it is not open any more.
+            if sighting is None or sighting.revision < exchanged.revision:
+                self._unanswered.add(exchanged, digest(token.secret))
             raise
 
     async def _try_to_swap(self, seen: Record, exchanged: Record, deadline: float) -> Record | None:

@@ -16,7 +16,7 @@ from aiohttp_persistent_session.unanswered import KEPT_OF_EACH
 
 from .browser import ANSWERS_WITHIN, DAY, Clock
 from .exchanges import exchange, sign_in
-from .faults import DriverError, FaultyBackend
+from .faults import DriverError, FaultyBackend, Gate
 from .stores import Store
 
 EVERY_STORE = True
@@ -270,6 +270,32 @@ async def test_who_joined_it_at_this_worker_ends_the_matter(
     assert (await exchange(manager, copied)).outcome is Outcome.REUSE
     assert alarms == [copied.id]
     assert (await exchange(manager, joined.token)).outcome is Outcome.UNKNOWN
+
+
+async def test_who_joins_it_before_it_is_given_up_ends_the_matter_too(
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
+) -> None:
+    """Two requests at once: the store does the swap of the one and does not tell it, and the other one joins."""
+    copied, gate = await sign_in(manager), Gate()
+
+    async def cut(name: str) -> None:
+        if name == "replace":
+            await gate()
+            raise DriverError("connection reset")
+
+    backend.after = cut
+    waiting = asyncio.create_task(exchange(manager, copied))
+    await gate.reached.wait()
+    joined = await exchange(manager, copied)
+    assert joined.outcome is Outcome.RACE
+    backend.break_down()
+    gate.opened.set()
+    assert (await waiting).outcome is None
+    backend.heal()
+    assert manager._unanswered._attempts == {}
+    clock.advance(DAY)
+    assert (await exchange(manager, copied)).outcome is Outcome.REUSE
+    assert alarms == [copied.id]
 
 
 async def test_who_was_live_with_the_successor_before_it_is_seen_to_ends_the_matter(
