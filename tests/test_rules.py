@@ -218,6 +218,24 @@ def test_of_exchanges_without_an_answer_any_secret_leads_to_one_that_nobody_hold
     assert {judge(record, one, 1500.0, policy) for one in handed_out} == {Outcome.REUSE}
 
 
+def test_more_exchanges_in_a_row_may_be_without_an_answer_than_a_record_remembers() -> None:
+    """As with a store that does its writes, but is slow to acknowledge them, and a page that reloads by itself."""
+    policy, now = Policy(), 0.0
+    record, secret = fresh(policy)
+    for _ in range(3 * MAX_SPENT):
+        record = exchange(record, secret, new_salt(), now, policy, NOBODY)
+        settled = without_answer(record, [Attempt(record.spent[0], digest(secret), record.revision)])
+        assert settled is not None
+        record, now = settled, now + 75
+        assert judge(record, secret, now, policy) is Outcome.CURRENT
+    record = exchange(record, secret, new_salt(), now, policy, NOBODY)
+    following = current_secret(record, secret)
+    assert following is not None
+    assert judge(record, secret, now + 5, policy) is Outcome.RACE
+    assert judge(record, secret, now + 61, policy) is Outcome.REUSE
+    assert judge(record, following, now + 61, policy) is Outcome.CURRENT
+
+
 def test_only_a_secret_that_was_judged_current_is_exchanged() -> None:
     policy = Policy()
     record, _ = fresh(policy)

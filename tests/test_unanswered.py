@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiohttp_persistent_session import Backend, PersistentSessionManager
-from aiohttp_persistent_session.record import MAX_SPENT, UNANSWERED, Client, Outcome, Record, current_secret
+from aiohttp_persistent_session.record import UNANSWERED, Client, Outcome, Record, current_secret
 from aiohttp_persistent_session.tokens import Token
 from aiohttp_persistent_session.unanswered import KEPT_OF_EACH
 
@@ -56,6 +56,11 @@ class HangingBackend(FaultyBackend):
     async def apply(self) -> list[bool]:
         """Do what had been received, in the order of its arrival."""
         return [await self.inner.replace(record) for record in self.received]
+
+
+@pytest.fixture(autouse=True)
+def tried_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
 
 
 @pytest.fixture
@@ -337,26 +342,6 @@ async def test_each_exchange_is_seen_to_only_when_its_own_grace_period_is_over(
     assert (both.outcome, both.token) == (Outcome.RACE, joined.token)
 
 
-async def test_more_exchanges_in_a_row_may_be_without_an_answer_than_a_record_remembers(
-    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
-) -> None:
-    """As with a store that does its writes, but is slow to acknowledge them, and a page that reloads by itself."""
-    token = await sign_in(manager)
-    for _ in range(MAX_SPENT + 4):
-        backend.received.clear()
-        backend.hangs_at_swap = 1
-        assert (await exchange(manager, token)).outcome is None
-        backend.go_on()
-        assert await backend.apply() == [True]
-        clock.advance(11)
-        await manager._unanswered.settle(token.id)
-    restored = await exchange(manager, token)
-    assert restored.outcome is Outcome.CURRENT
-    clock.advance(300)
-    assert (await exchange(manager, restored.token)).outcome is Outcome.CURRENT
-    assert alarms == []
-
-
 async def test_of_many_swaps_the_one_that_was_received_first_is_seen_to(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock
 ) -> None:
@@ -394,9 +379,8 @@ async def test_a_persistent_session_that_ended_meanwhile_stays_so(
 
 
 async def test_a_write_outage_costs_a_failing_call_a_second_and_is_over_with_it(
-    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    manager: PersistentSessionManager, backend: HangingBackend, clock: Clock
 ) -> None:
-    monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
     tokens = await failed_exchanges(manager, backend, 50)
     clock.advance(11)
     backend.calls.clear()
@@ -426,7 +410,6 @@ async def test_a_record_that_cannot_be_reached_does_not_hold_up_the_others(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a shard of a cluster that is down."""
-    monkeypatch.setattr("aiohttp_persistent_session.unanswered.TRIED_EVERY", 0.02)
     tokens = await failed_exchanges(manager, backend, 3)
     get = backend.inner.get
 
