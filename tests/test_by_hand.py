@@ -109,7 +109,7 @@ async def test_redis(redis_store: RedisStore) -> None:
         done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=30)
         return done.stdout.splitlines()
 
-    backend = await redis_store.backend()
+    backend = await redis_store.opened()
     await backend.insert(record)
     users, ids, look, delete = lines
     assert run(users) == [f"{redis_store.prefix}user:s:alice"]

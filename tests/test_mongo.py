@@ -223,11 +223,36 @@ async def test_a_collection_keeps_what_it_says_and_is_given_what_it_leaves_open(
     outspoken = MongoBackend(told)._collection
     assert outspoken.write_concern == WriteConcern(1)
     assert outspoken.read_concern == ReadConcern("local")
-    assert outspoken.read_preference == ReadPreference.NEAREST
+    assert outspoken.read_preference == ReadPreference.PRIMARY
     if driver == "motor":
         client.close()
     else:
         await client.close()
+
+
+@pytest.mark.parametrize("options", ["w=1", "readPreference=secondaryPreferred", "w=2&readPreference=nearest"])
+async def test_what_a_collection_was_given_for_other_data_makes_nobody_a_thief(
+    mongo_replica_set: ReplicaSet,  # noqa: F811
+    options: str,
+) -> None:
+    """An application that reads from secondaries, or writes to one member, hands out its collection."""
+    store = MongoStore(mongo_replica_set.url)
+    async with (
+        AnyClient(f"{mongo_replica_set.url}&{options}") as client,
+        PersistentSessionManager(MongoBackend(client[store.database].logins)) as manager,
+    ):
+        for number in range(20):
+            token = await sign_in(manager, f"user {number}")
+            for _ in range(3):
+                restored = await restore(manager, token)
+                assert restored.outcome is Outcome.CURRENT
+                token = restored.token
+    await store.clean()
+
+
+async def test_a_collection_whose_writes_are_not_acknowledged_is_refused(store: MongoStore, client: AnyClient) -> None:
+    with pytest.raises(ValueError, match="acknowledged"):
+        MongoBackend(client[store.database].logins.with_options(write_concern=WriteConcern(0)))
 
 
 @pytest.mark.parametrize(
@@ -264,10 +289,12 @@ async def test_a_document_that_is_none_of_ours_is_a_store_that_fails(store: Mong
     backend = MongoBackend(collection)
     await backend.open()
     await collection.insert_one({"_id": "A" * 22, "user": "s:alice"})
-    for call in (backend.get("A" * 22), backend.of_user("alice")):
-        with pytest.raises(BackendError) as caught:
-            await call
-        assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(BackendError) as caught:
+        await backend.get("A" * 22)
+    assert isinstance(caught.value.__cause__, KeyError)
+    record = make_record(user="alice")
+    await backend.insert(record)
+    assert await backend.of_user("alice") == [record]
     await backend.close()
 
 

@@ -122,8 +122,12 @@ async def test_a_client_of_its_own_is_always_closed_and_may_be_opened_again(stor
         record = make_record()
         await backend.insert(record)
         assert await backend.get(record.id) == record
+        connections = backend._client.connection_pool._available_connections
+        assert connections
         await backend.close()
-        assert not any(connection.is_connected for connection in backend._client.connection_pool._available_connections)
+        assert not any(connection.is_connected for connection in connections)
+        with pytest.raises(BackendError, match="not open"):
+            await backend.get(record.id)
 
 
 class RefusingServer:
@@ -198,6 +202,25 @@ async def test_a_cluster_client_that_reads_from_replicas_is_refused() -> None:
     await client.aclose()
 
 
+async def test_a_client_of_sentinels_replicas_is_refused() -> None:
+    client = Sentinel([("127.0.0.1", 1)]).slave_for("main")
+    with pytest.raises(ValueError, match="replicas"):
+        RedisBackend(client)
+    await client.aclose()
+
+
+async def test_a_pipeline_is_no_client() -> None:
+    async with Redis(port=1) as client:
+        with pytest.raises(TypeError, match="Pipeline"):
+            RedisBackend(client.pipeline())
+
+
+async def test_a_client_that_would_not_keep_every_user_is_refused() -> None:
+    async with Redis(port=1, encoding="latin-1", encoding_errors="replace") as client:
+        with pytest.raises(ValueError, match="utf-8, not latin-1"):
+            RedisBackend(client)
+
+
 def test_a_missing_driver_is_named_with_what_to_install() -> None:
     program = "import sys; sys.modules['redis'] = None; import aiohttp_persistent_session.backends.redis"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -233,7 +256,7 @@ async def test_a_record_and_its_users_index_expire_without_being_touched(store: 
 
 
 async def test_the_index_is_kept_as_long_as_its_records_and_not_written_each_time(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record(user="alice")
     await backend.insert(record)
     index = f"{store.prefix}user:s:alice"
@@ -256,7 +279,7 @@ async def test_the_index_is_kept_as_long_as_its_records_and_not_written_each_tim
 
 
 async def test_entries_without_a_record_are_tolerated_and_pruned_once_they_are_old(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record(user="alice")
     await backend.insert(record)
     client.zadd(f"{store.prefix}user:s:alice", {"about to be written": time.time(), "long gone": time.time() - 7200})
@@ -268,7 +291,7 @@ async def test_entries_without_a_record_are_tolerated_and_pruned_once_they_are_o
 
 
 async def test_the_index_of_one_who_only_signs_in_does_not_grow_without_end(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     index = f"{store.prefix}user:s:alice"
     client.zadd(index, {f"gone{number}": time.time() - 7200 - number for number in range(45)})
     for _ in range(5):
@@ -277,8 +300,34 @@ async def test_the_index_of_one_who_only_signs_in_does_not_grow_without_end(stor
     await backend.close()
 
 
+async def test_an_index_is_pruned_also_where_its_oldest_entries_live_long(store: RedisStore) -> None:
+    """An account that many share, or a robot's, whose list nobody reads."""
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
+    for _ in range(12):
+        await backend.insert(make_record(user="robot", created_at=1.0))
+    index = f"{store.prefix}user:s:robot"
+    client.zadd(index, {f"gone{number}": time.time() - 7200 - number for number in range(100)})
+    for _ in range(60):
+        await backend.insert(make_record(user="robot"))
+    assert client.zcard(index) < 12 + 60 + 50
+    await backend.close()
+
+
+async def test_what_cannot_be_read_hides_no_other_record_and_can_be_deleted(store: RedisStore) -> None:
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
+    record, broken = make_record(user="alice"), make_record(user="alice")
+    await backend.insert(record)
+    await backend.insert(broken)
+    client.set(store.prefix + broken.id, "junk")
+    assert await backend.of_user("alice") == [record]
+    await backend.insert(make_record(user="alice"))
+    assert await backend.delete(broken.id)
+    assert await backend.get(broken.id) is None
+    await backend.close()
+
+
 async def test_an_index_of_thousands_is_read_in_parts(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record(user="alice")
     await backend.insert(record)
     client.zadd(f"{store.prefix}user:s:alice", {f"gone{number}": time.time() - 7200 for number in range(3000)})
@@ -289,7 +338,7 @@ async def test_an_index_of_thousands_is_read_in_parts(store: RedisStore) -> None
 
 async def test_three_hundred_callers_at_once_are_all_served(store: RedisStore) -> None:
     """redis-py 8 allows a client 100 connections by default, and fails over the next call."""
-    backend = await store.backend()
+    backend = await store.opened()
     record = make_record()
     await backend.insert(record)
     assert await asyncio.gather(*(backend.get(record.id) for _ in range(300))) == [record] * 300
@@ -297,7 +346,7 @@ async def test_three_hundred_callers_at_once_are_all_served(store: RedisStore) -
 
 
 async def test_what_is_no_record_is_a_backend_error(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     for junk in ("junk", "[]", "{}"):
         client.set(f"{store.prefix}{'A' * 22}", junk)
         with pytest.raises(BackendError):
@@ -314,7 +363,7 @@ def test_a_malformed_url_does_not_quote_the_password(password: str) -> None:
 
 
 async def test_redis_cli_shows_a_record_readably(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record(user="Zoë", address="192.0.2.1")
     await backend.insert(record)
     shown = json.loads(client.get(store.prefix + record.id))
@@ -345,7 +394,7 @@ async def test_no_secret_is_in_redis(store: RedisStore) -> None:
 
 
 async def test_a_swap_survives_a_flush_of_the_scripts(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record()
     await backend.insert(record)
     for revision in (1, 2):
@@ -379,7 +428,7 @@ async def test_an_exchange_takes_two_round_trips(store: RedisStore, monkeypatch:
 
 async def test_a_lost_index_entry_comes_back_also_where_the_expiry_moves_no_more(store: RedisStore) -> None:
     """As with max_lifetime, in whose last weeks a day's activity changes seen_at alone."""
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record(user="alice")
     await backend.insert(record)
     client.delete(f"{store.prefix}user:s:alice")
@@ -391,7 +440,7 @@ async def test_a_lost_index_entry_comes_back_also_where_the_expiry_moves_no_more
 
 
 async def test_an_index_entry_that_failed_beside_its_swap_is_made_at_the_next_one(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record, index = make_record(user="alice"), f"{store.prefix}user:s:alice"
     await backend.insert(record)
     client.delete(index)
@@ -409,7 +458,7 @@ async def test_an_index_entry_that_failed_beside_its_swap_is_made_at_the_next_on
 
 async def test_connections_that_the_server_closed_are_not_used(store: RedisStore) -> None:
     """After a restart, or a quiet spell with the server's ``timeout``: nobody is anonymous because of it."""
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record()
     await backend.insert(record)
     await asyncio.gather(*(backend.get(record.id) for _ in range(20)))
@@ -432,7 +481,16 @@ async def test_a_cluster_none_of_whose_nodes_answers_is_a_store_that_fails() -> 
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost/0?foo=1", "redis://localhost/abc", "redis://localhost/0/1", "unix://"]
+    "url",
+    [
+        "redis://localhost/0?foo=1",
+        "redis://localhost/abc",
+        "redis://localhost/0/1",
+        "unix://",
+        "redis://localhost?protocol=9",
+        "redis://localhost?retry=3",
+        "rediss://localhost?ssl_cert_reqs=bogus",
+    ],
 )
 def test_a_url_with_an_option_or_a_database_that_there_is_not_is_a_value_error(url: str) -> None:
     with pytest.raises(ValueError, match="URL of RedisBackend"):
@@ -440,7 +498,7 @@ def test_a_url_with_an_option_or_a_database_that_there_is_not_is_a_value_error(u
 
 
 async def test_the_first_swap_that_also_enters_the_index_may_find_the_scripts_gone(store: RedisStore) -> None:
-    backend, client = await store.backend(), redis.Redis.from_url(store.url)
+    backend, client = await store.opened(), redis.Redis.from_url(store.url)
     record = make_record(user="alice")
     await backend.insert(record)
     client.script_flush()

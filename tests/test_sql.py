@@ -20,10 +20,10 @@ from typing import Any, TypeAlias
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from aiohttp_persistent_session import BackendError, PersistentSessionManager
-from aiohttp_persistent_session.backends.sql import SQLBackend
+from aiohttp_persistent_session.backends.sql import SQLBackend, persistent_sessions_table
 from aiohttp_persistent_session.record import Client
 from aiohttp_persistent_session.testing import BackendContract, make_record
 
@@ -107,6 +107,82 @@ class TestPassedEngine(BackendContract):
         await engine.dispose()
         if store is not None:
             await store.clean()
+
+
+def begins_transactions(engine: AsyncEngine) -> AsyncEngine:
+    """What SQLAlchemy's documentation has users of SQLite do for savepoints."""
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def leave_transactions_alone(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite that begins", "READ COMMITTED", "SERIALIZABLE"])
+async def test_what_is_written_through_an_engine_that_begins_transactions_is_committed(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    """Its own isolation level may count for more than the one that is asked for."""
+    store: Store
+    if kind.startswith("sqlite"):
+        store = SQLiteStore(tmp_path)
+        engine = create_async_engine(store.url.replace("sqlite:", "sqlite+aiosqlite:"))
+        engine = begins_transactions(engine) if "begins" in kind else engine
+    else:
+        store = PostgreSQLStore(request.getfixturevalue("postgresql_url"))
+        engine = create_async_engine(store.url.replace("postgresql:", "postgresql+asyncpg:"))
+        engine = engine.execution_options(isolation_level=kind)
+    own = await store.backend()  # the table exists already, as after migrations
+    await own.open()
+    backend = SQLBackend(engine, table=own.table)
+    await backend.open()
+    record = make_record()
+    await backend.insert(record)
+    assert await own.get(record.id) == record
+    assert await backend.replace(replace(record, revision=1))
+    assert (await own.get(record.id)).revision == 1
+    assert await backend.delete(record.id)
+    assert await own.get(record.id) is None
+    await backend.close()
+    await engine.dispose()
+    await store.clean()
+
+
+async def test_columns_that_migrations_added_are_left_alone(tmp_path: Path) -> None:
+    table = persistent_sessions_table(sa.MetaData())
+    table.append_column(sa.Column("tenant", sa.Text, server_default="one"))
+    table.append_column(sa.Column("must", sa.Text, nullable=False, server_default="be"))
+    backend = SQLBackend(f"sqlite:///{tmp_path / 'records.db'}", table=table)
+    await backend.open()
+    record = make_record()
+    await backend.insert(record)
+    assert await backend.get(record.id) == record
+    assert await backend.of_user(record.user) == [record]
+    await backend.close()
+
+
+async def test_the_schema_that_an_engine_puts_in_place_is_where_the_table_is_made(postgresql_url: str) -> None:  # noqa: F811
+    store = PostgreSQLStore(postgresql_url)
+    await store.prepare()
+    elsewhere = await store.backend()
+    await elsewhere.open()  # a table of the same name, where the map does not lead
+    engine = create_async_engine(store.url.replace("postgresql:", "postgresql+asyncpg:"))
+    async with engine.begin() as connection:
+        await connection.execute(sa.schema.CreateSchema("tenant"))
+    backend = SQLBackend(engine.execution_options(schema_translate_map={None: "tenant"}))
+    await backend.open()
+    record = make_record()
+    await backend.insert(record)
+    assert await backend.get(record.id) == record
+    assert await elsewhere.get(record.id) is None
+    await backend.close()
+    await engine.dispose()
+    await store.clean()
 
 
 # Opening, closing, arguments
@@ -204,6 +280,10 @@ async def test_a_table_that_exists_is_not_touched(store: Store) -> None:
         (sa.create_engine("sqlite://"), TypeError, "create_async_engine"),
         ("postgresql://u@h/d?sslmode=require", ValueError, "ssl=require"),
         ("postgresql://u@h/d?ssl=require&foo=1", ValueError, "'foo'"),
+        ("postgresql://u@h/d?timeout=soon", ValueError, "timeout must be whole"),
+        ("postgresql://u@h/d?prepared_statement_cache_size=few", ValueError, "postgresql://user@host/database"),
+        ("postgresql://u@h/d?port=abc", ValueError, "postgresql://user@host/database"),
+        ("sqlite:///f?timeout=soon", ValueError, "sqlite:///file"),
     ],
 )
 def test_wrong_arguments_say_what_to_pass(argument: Any, error: type[Exception], text: str) -> None:
@@ -215,10 +295,25 @@ def test_options_that_the_driver_knows_are_taken() -> None:
     SQLBackend("postgresql://u@h/d?ssl=require&command_timeout=3&prepared_statement_cache_size=0")
 
 
+async def test_numbers_among_the_options_reach_the_driver_as_such(postgresql_url: str, tmp_path: Path) -> None:  # noqa: F811
+    store = PostgreSQLStore(postgresql_url)
+    await store.prepare()
+    backend = SQLBackend(f"{store.url}?timeout=5&statement_cache_size=0")
+    await backend.open()
+    await backend.close()
+    await store.clean()
+    backend = SQLBackend(f"sqlite:///{tmp_path / 'records.db'}?timeout=33")
+    await backend.open()
+    assert await run(backend, "PRAGMA busy_timeout") == [(33000,)]
+    await backend.close()
+
+
 @pytest.mark.parametrize(
     ("table", "error", "text"),
     [
         ("", ValueError, "table"),
+        ("a\0b", ValueError, "table"),
+        ("x" * 50, ValueError, "49"),
         (5, TypeError, "table"),
         (sa.Table("t", sa.MetaData(), sa.Column("id", sa.Text)), ValueError, "lacks the columns address, created_at"),
     ],
@@ -237,6 +332,9 @@ async def test_a_row_that_is_none_of_ours_is_a_store_that_fails(store: Store) ->
     with pytest.raises(BackendError) as caught:
         await backend.get(record.id)
     assert isinstance(caught.value.__cause__, ValueError)
+    other = make_record(user=record.user)
+    await backend.insert(other)
+    assert await backend.of_user(record.user) == [other]
     await backend.close()
 
 

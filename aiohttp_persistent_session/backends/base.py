@@ -12,12 +12,15 @@ Whoever writes one runs :class:`aiohttp_persistent_session.testing.BackendContra
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from ..record import Record, Spent, UserId
+
+logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 T = TypeVar("T")
 
@@ -113,6 +116,20 @@ class DriverErrors:
         # Any: drivers raise more than their documented errors, and what is stored may be none of ours.
         if isinstance(error, Exception) and not isinstance(error, BackendError):
             raise BackendError(f"{self._store} failed: {type(error).__name__}") from error
+
+
+def read_all(read: Callable[[T], Record], stored: Iterable[T]) -> list[Record]:
+    """Return what is stored as records. What cannot be read is left out, with a warning.
+
+    Else one record that somebody has edited by hand would keep all others of its user from being listed and revoked.
+    """
+    records = []
+    for one in stored:
+        try:
+            records.append(read(one))
+        except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
+            logger.warning("what is stored of a persistent session cannot be read: %s", type(error).__name__)
+    return records
 
 
 # For what must not be cancelled with whoever waits for it

@@ -20,7 +20,7 @@ except ImportError as error:
     raise ImportError(hint) from error
 
 from ..record import Record, Spent, UserId
-from .base import Backend, BackendError, DriverErrors, start, user_from_text, user_to_text
+from .base import Backend, BackendError, DriverErrors, read_all, start, user_from_text, user_to_text
 
 # Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
 _WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)
@@ -47,14 +47,15 @@ class MongoBackend(Backend):
     Args:
         url_or_collection: a ``mongodb://`` or ``mongodb+srv://`` URL: a client is made of it at :meth:`open` and closed
             at :meth:`close`, it reads from the primary and writes to a majority, whatever the URL says of that. Or a
-            collection of PyMongo's ``AsyncMongoClient`` or Motor's ``AsyncIOMotorClient``, whose client stays open; its
-            read preference, and a read or write concern that it sets, stay.
+            collection of PyMongo's ``AsyncMongoClient`` or Motor's ``AsyncIOMotorClient``, whose client stays open; a
+            read or write concern that it sets stays, and it is read from the primary.
         database: the database's name, where a URL names none.
         collection: the collection's name, where a URL was passed.
 
     Raises:
         TypeError: ``url_or_collection`` is something else, or a name is no str.
-        ValueError: the URL is of another scheme, or malformed; or MongoDB takes no such name.
+        ValueError: the URL is of another scheme, or malformed; MongoDB takes no such name; or the collection's writes
+            are not acknowledged.
 
     Every method raises a BackendError where MongoDB fails, with PyMongo's exception as its cause.
     """
@@ -77,12 +78,7 @@ class MongoBackend(Backend):
         if isinstance(url_or_collection, str):
             self._url = _checked(url_or_collection)
         elif _is_asynchronous(url_or_collection):
-            given = url_or_collection
-            self._collection = given.with_options(
-                codec_options=_CODEC,
-                write_concern=_WRITE_CONCERN if given.write_concern.is_server_default else None,
-                read_concern=_READ_CONCERN if given.read_concern.level is None else None,
-            )
+            self._collection = _with_concerns(url_or_collection)
         else:
             kind = f"{type(url_or_collection).__module__}.{type(url_or_collection).__qualname__}"
             expected = "a mongodb:// URL, or a collection of PyMongo's AsyncMongoClient or Motor's AsyncIOMotorClient"
@@ -101,6 +97,8 @@ class MongoBackend(Backend):
                         self._names[1], _CODEC, pymongo.ReadPreference.PRIMARY, _WRITE_CONCERN, _READ_CONCERN
                     )
                 await self._documents.create_indexes(_INDEXES)
+                if self._collection is None:
+                    raise BackendError("the MongoBackend was closed meanwhile")
         except BaseException:
             await self.close()
             raise
@@ -120,36 +118,35 @@ class MongoBackend(Backend):
 
     async def insert(self, record: Record) -> None:
         try:
-            await self._finish(self._documents.insert_one, _to_document(record))
+            await self._finish(lambda documents: documents.insert_one(_to_document(record)))
         except BackendError as error:
             if isinstance(error.__cause__, DuplicateKeyError):
                 raise BackendError(f"the id {record.id} exists already") from error.__cause__
             raise
 
     async def get(self, id: str) -> Record | None:
-        document = await self._finish(self._documents.find_one, {"_id": id})
+        document = await self._finish(lambda documents: documents.find_one({"_id": id}))
         with _driver_errors:
             return None if document is None else _from_document(document)
 
     async def replace(self, record: Record) -> bool:
         expected = {"_id": record.id, "revision": record.revision - 1}
-        replaced = await self._finish(self._documents.replace_one, expected, _to_document(record))
+        replaced = await self._finish(lambda documents: documents.replace_one(expected, _to_document(record)))
         return bool(replaced.matched_count == 1)
 
     async def delete(self, id: str) -> bool:
-        deleted = await self._finish(self._documents.delete_one, {"_id": id})
+        deleted = await self._finish(lambda documents: documents.delete_one({"_id": id}))
         return bool(deleted.deleted_count == 1)
 
     async def of_user(self, user: UserId) -> list[Record]:
-        documents = await self._finish(lambda: self._documents.find({"user": user_to_text(user)}).to_list(None))
-        with _driver_errors:
-            return [_from_document(document) for document in documents]
+        found = {"user": user_to_text(user)}
+        return read_all(_from_document, await self._finish(lambda documents: documents.find(found).to_list(None)))
 
     async def purge(self, now: float) -> int:
         """Return 0: the index on ``expires_at`` has the server delete expired documents about once a minute."""
         return 0
 
-    async def _finish(self, call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    async def _finish(self, call: Callable[[AsyncCollection[dict[str, Any]]], Awaitable[Any]]) -> Any:
         """Await the call in a task of its own, which is not cancelled with whoever waits for it.
 
         Cancelled at the moment when it wakes to look for a server, PyMongo leaves its lock locked for good: nothing of
@@ -158,7 +155,7 @@ class MongoBackend(Backend):
 
         async def run() -> Any:
             with _driver_errors:
-                return await call(*arguments)
+                return await call(self._documents)
 
         task = start(run(), self._running)
         try:
@@ -208,6 +205,20 @@ def _make_client(url: str) -> pymongo.AsyncMongoClient[dict[str, Any]]:
         return pymongo.AsyncMongoClient(url, **limits)
     except (PyMongoError, ValueError) as error:
         raise BackendError(f"the MongoDB URL cannot be used ({type(error).__name__})") from None
+
+
+def _with_concerns(collection: AsyncCollection[Any]) -> AsyncCollection[dict[str, Any]]:
+    written = _WRITE_CONCERN if collection.write_concern.is_server_default else collection.write_concern
+    if not written.acknowledged:
+        raise ValueError("the collection's write concern must be acknowledged: w=0 does not tell who won a swap")
+    # A majority has not yet what one member acknowledged: read so, an honest token would look like a copied one.
+    is_read_by_majority = collection.read_concern.level is None and written.document.get("w") == "majority"
+    return collection.with_options(
+        codec_options=_CODEC,
+        read_preference=pymongo.ReadPreference.PRIMARY,
+        write_concern=written,
+        read_concern=_READ_CONCERN if is_read_by_majority else None,
+    )
 
 
 def _is_asynchronous(collection: object) -> bool:

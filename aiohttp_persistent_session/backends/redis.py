@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import dataclasses
 import hashlib
 import json
 import math
+import random
 import re
 import time
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 try:
     from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
     from redis.asyncio.cluster import RedisCluster
     from redis.exceptions import NoScriptError
 except ImportError as error:
@@ -26,6 +30,7 @@ from .base import (
     DriverErrors,
     decode,
     encode,
+    read_all,
     spent_from_json,
     spent_to_json,
     user_from_text,
@@ -78,57 +83,61 @@ class RedisBackend(Backend):
         prefix: of all keys.
 
     Raises:
-        TypeError, ValueError: it is none of these, or reads from replicas.
+        TypeError, ValueError: it is none of these, reads from replicas, or has another encoding than UTF-8.
     """
 
     def __init__(self, url_or_client: str | Client, *, prefix: str = "persistent_session:") -> None:
+        self._url: str | None = None
+        self._connected: Any = None
         if isinstance(url_or_client, str):
-            if not url_or_client.startswith(("redis://", "rediss://", "unix://")):
-                raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
-            try:
-                self._client: Any = Redis.from_url(url_or_client, **_OPTIONS)
-                # Made, not connected: it tells of an option in the URL that there is not.
-                pool = self._client.connection_pool
-                pool.connection_class(**pool.connection_kwargs)
-                path = urlsplit(url_or_client).path
-                if not path if url_or_client.startswith("unix:") else not _DATABASE.fullmatch(path):
-                    raise ValueError("the path is no socket's, or no database's number")
-            except (TypeError, ValueError) as error:
-                # Neither quoted nor chained: it tells what it cannot read, which may be the password.
-                hint = "the URL of RedisBackend is malformed; is the password percent-encoded, and each option known?"
-                raise ValueError(f"{hint} ({type(error).__name__})") from None
-        elif isinstance(url_or_client, Redis | RedisCluster):
-            if any(getattr(url_or_client, name, None) for name in ("read_from_replicas", "load_balancing_strategy")):
-                raise ValueError("RedisBackend must not read from replicas: what they lack looks like a copied token")
-            self._client = url_or_client
-        else:
+            self._url = _checked_url(url_or_client)
+        elif isinstance(url_or_client, Pipeline) or not isinstance(url_or_client, Redis | RedisCluster):
             raise TypeError(
                 "RedisBackend takes a URL, a redis.asyncio.Redis or a redis.asyncio.cluster.RedisCluster, "
                 f"not {type(url_or_client).__module__}.{type(url_or_client).__qualname__}"
             )
+        else:
+            self._connected = _checked_client(url_or_client)
         if not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
-        self._owned = isinstance(url_or_client, str)
         self._prefix = prefix
 
+    @property
+    def _client(self) -> Any:
+        if self._connected is None:
+            raise BackendError("the RedisBackend is not open")
+        return self._connected
+
     async def open(self) -> None:
-        with _driver_errors:
-            async with asyncio.timeout(_OPENS_WITHIN):
-                await self._client.ping()
+        """Connect, and wait for at most 10 s until the server answers. What failed half-way is closed again."""
+        if self._url is not None and self._connected is None:
+            self._connected = Redis.from_url(self._url, **_OPTIONS)
+        try:
+            with _driver_errors:
+                async with asyncio.timeout(_OPENS_WITHIN):
+                    await self._client.ping()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
-        if self._owned:
+        if self._url is not None and self._connected is not None:
+            client, self._connected = self._connected, None
             with _driver_errors:
                 async with asyncio.timeout(_WAITS_FOR_CLOSE):
-                    await self._client.aclose()
+                    await client.aclose()
 
     async def insert(self, record: Record) -> None:
         with _driver_errors:
             text = _json(record, await self._index(record))
             if not await self._client.set(self._key(record.id), text, nx=True, pxat=_milliseconds(record.expires_at)):
                 raise BackendError(f"the id {record.id} exists already")
-            # Or the index of one who signs in and never looks would grow without end.
-            await self._find(self._index_key(record.user), 0, _LOOKED_AT_BY_INSERT - 1)
+            # Or the index of one who signs in and never looks would grow without end. Anywhere in it: the oldest may
+            # all be alive.
+            index = self._index_key(record.user)
+            last_first = max(0, await self._client.zcard(index) - _LOOKED_AT_BY_INSERT)
+            first = random.randint(0, last_first)  # noqa: S311 -- no secret
+            await self._look_up(index, first, first + _LOOKED_AT_BY_INSERT - 1)
 
     async def get(self, id: str) -> Record | None:
         with _driver_errors:
@@ -162,13 +171,14 @@ class RedisBackend(Backend):
             text = await self._client.getdel(self._key(id))
             if text is None:
                 return False
-            await self._client.zrem(self._index_key(_record(id, text).user), id)
+            for record in read_all(partial(_record, id), [text]):
+                await self._client.zrem(self._index_key(record.user), id)
             return True
 
     async def of_user(self, user: UserId) -> list[Record]:
         with _driver_errors:
-            records = await self._find(self._index_key(user), 0, -1)
-        return [record for record in records if same_user(record.user, user)]
+            found = await self._look_up(self._index_key(user), 0, -1)
+        return [record for record in read_all(lambda one: _record(*one), found) if same_user(record.user, user)]
 
     async def purge(self, now: float) -> int:
         return 0
@@ -189,21 +199,21 @@ class RedisBackend(Backend):
             _milliseconds(record.expires_at),
         )
 
-    async def _find(self, index: str, first: int, last: int) -> list[Record]:
-        """Return the records of these entries of an index; drop the entries that have none, unless they are young."""
+    async def _look_up(self, index: str, first: int, last: int) -> list[tuple[str, str | bytes]]:
+        """Return ids and texts of the records of these entries; drop the entries without one, unless they are young."""
         entries = await self._client.zrange(index, first, last, withscores=True)
-        records = []
+        texts: list[tuple[str, str | bytes]] = []
         for start in range(0, len(entries), _CHUNK):  # so that a long index gets shorter even if time runs out
             chunk = [(_text(id), created) for id, created in entries[start : start + _CHUNK]]
             pipeline = self._client.pipeline(transaction=False)
             for id, _ in chunk:
                 pipeline.get(self._key(id))
             found = list(zip(chunk, await pipeline.execute(), strict=True))
-            records += [_record(id, text) for (id, _), text in found if text is not None]
+            texts += [(id, text) for (id, _), text in found if text is not None]
             old = time.time() - PRUNED_AFTER
             if gone := [id for (id, created), text in found if text is None and created < old]:
                 await self._client.zrem(index, *gone)
-        return records
+        return texts
 
     async def _index(self, record: Record) -> str:
         # Where it can be, in one transaction: cut off half-way, the index would have no time to live.
@@ -226,6 +236,34 @@ class RedisBackend(Backend):
 
     def _index_key(self, user: UserId) -> str:
         return f"{self._prefix}user:{user_to_text(user)}"
+
+
+def _checked_url(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
+    try:
+        # Made, not connected: they tell of an option in the URL that there is not.
+        pool = Redis.from_url(url, **_OPTIONS).connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+        path = urlsplit(url).path
+        if not path if url.startswith("unix:") else not _DATABASE.fullmatch(path):
+            raise ValueError("the path is no socket's, or no database's number")
+    except Exception as error:  # noqa: BLE001 -- redis-py's have no common base
+        # Neither quoted nor chained: it tells what it cannot read, which may be the password.
+        hint = "the URL of RedisBackend is malformed; is the password percent-encoded, and each option known?"
+        raise ValueError(f"{hint} ({type(error).__name__})") from None
+    return url
+
+
+def _checked_client(client: Client) -> Client:
+    reads_from_replicas = any(getattr(client, name, None) for name in ("read_from_replicas", "load_balancing_strategy"))
+    # What Sentinel.slave_for returns.
+    if reads_from_replicas or not getattr(getattr(client, "connection_pool", None), "is_master", True):
+        raise ValueError("RedisBackend must not read from replicas: what they lack looks like a copied token")
+    encoding = client.get_encoder().encoding
+    if codecs.lookup(encoding).name != "utf-8":
+        raise ValueError(f"RedisBackend needs a client whose encoding is utf-8, not {encoding}")
+    return client
 
 
 def _is_due(record: Record) -> bool:

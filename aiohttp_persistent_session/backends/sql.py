@@ -8,10 +8,10 @@ import inspect
 import json
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from ..record import Record, UserId
-from .base import Backend, BackendError, spent_from_json, spent_to_json, start, user_from_text, user_to_text
+from .base import Backend, BackendError, read_all, spent_from_json, spent_to_json, start, user_from_text, user_to_text
 
 try:
     import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
@@ -34,9 +34,12 @@ FAREWELL = 1.0
 """Seconds for which an abandoned connection may wait for the server to acknowledge that it ends."""
 PURGE_BATCH = 1000
 """Records that one :meth:`SQLBackend.purge` deletes at most."""
+LONGEST_NAME = 49
+"""Characters of a table's name: PostgreSQL takes 63, of which 14 make the name of an index on it."""
 
 _OPTIONS_OF_SQLALCHEMY = ("async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func")
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
+_EXAMPLES = {"sqlite": "sqlite:///file", "postgresql": "postgresql://user@host/database"}
 _CREATION_LOCK = 0x7065727369737431  # any number will do, if all workers take the same one
 
 
@@ -96,6 +99,9 @@ class SQLBackend(Backend):
             self._engine = url_or_engine.execution_options(isolation_level="AUTOCOMMIT")
             self._engine.sync_engine.hide_parameters = True
         self._sqlite = self._engine.dialect.name == "sqlite"
+        # Not the whole table, to which migrations may have added columns.
+        columns = persistent_sessions_table(sa.MetaData()).c.keys()
+        self._records = sa.select(*(self.table.c[key].label(key) for key in columns))
         self._is_open = False
         self._lock: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Any]] = set()
@@ -131,12 +137,20 @@ class SQLBackend(Backend):
                     await self._own.dispose()
 
     async def insert(self, record: Record) -> None:
-        await self._write(sa.insert(self.table).values(id=record.id, **_columns(record)))
+        try:
+            await self._write(sa.insert(self.table).values(id=record.id, **_columns(record)))
+        except BackendError as error:
+            if isinstance(error.__cause__, IntegrityError):
+                text = f"the id {record.id} exists already, or a constraint of your own forbids the record"
+                raise BackendError(text) from error.__cause__
+            raise
 
     async def get(self, id: str) -> Record | None:
-        for record in await self._read(sa.select(self.table).where(self.table.c.id == id)):
-            return record
-        return None
+        rows = await self._read(self._records.where(self.table.c.id == id))
+        try:
+            return _record(rows[0]) if rows else None
+        except Exception as error:  # it may be none of ours
+            raise BackendError(f"a row cannot be read: {type(error).__name__}") from error
 
     async def replace(self, record: Record) -> bool:
         columns = self.table.c
@@ -147,7 +161,7 @@ class SQLBackend(Backend):
         return await self._write(sa.delete(self.table).where(self.table.c.id == id)) == 1
 
     async def of_user(self, user: UserId) -> list[Record]:
-        return await self._read(sa.select(self.table).where(self.table.c.user_id == user_to_text(user)))
+        return read_all(_record, await self._read(self._records.where(self.table.c.user_id == user_to_text(user))))
 
     async def purge(self, now: float) -> int:
         """Delete records that have expired, at most :data:`PURGE_BATCH` of them; return how many."""
@@ -162,13 +176,9 @@ class SQLBackend(Backend):
 
     # Inside
 
-    async def _read(self, statement: sa.Select[Any]) -> list[Record]:
-        records: list[Record] = await self._finish(self._records(statement))
-        return records
-
-    async def _records(self, statement: sa.Select[Any]) -> list[Record]:
-        rows, _ = await self._execute(statement)
-        return [_record(row) for row in rows]
+    async def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        rows: Sequence[sa.Row[Any]] = (await self._finish(self._execute(statement)))[0]
+        return rows
 
     async def _write(self, statement: sa.UpdateBase) -> int:
         count: int = (await self._finish(self._execute(statement)))[1]
@@ -188,7 +198,11 @@ class SQLBackend(Backend):
             self._begun.add(asyncio.current_task())
             connection = await stack.enter_async_context(self._engine.connect())
             result = await connection.execute(statement)
-            return (result.all() if result.returns_rows else []), result.rowcount
+            rows, count = (result.all() if result.returns_rows else []), result.rowcount
+            if not result.returns_rows:
+                # To no effect, but on an engine that was passed in and begins transactions all the same.
+                await connection.commit()
+            return rows, count
 
     async def _create(self) -> None:
         self._begun.add(asyncio.current_task())
@@ -205,10 +219,12 @@ class SQLBackend(Backend):
                 return
 
     async def _create_once(self) -> None:
-        name, schema = self.table.name, self.table.schema
+        name = self.table.name
         async with self._engine.connect() as connection:
             # Without a lock, and so that a table made by migrations takes no right to create any.
-            if await connection.run_sync(lambda sync: sa.inspect(sync).has_table(name, schema=schema)):
+            if await connection.run_sync(
+                lambda sync: sa.inspect(sync).has_table(name, schema=sync.schema_for_object(self.table))
+            ):
                 return
         # CREATE TABLE IF NOT EXISTS fails in PostgreSQL when two run at once.
         lock = "BEGIN IMMEDIATE" if self._sqlite else f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"
@@ -234,8 +250,6 @@ class SQLBackend(Backend):
             return task.result()
         except BackendError:
             raise
-        except IntegrityError as error:
-            raise BackendError("the id exists already") from error
         except Exception as error:
             raise BackendError(f"the database failed: {type(error).__name__}") from error
 
@@ -250,8 +264,8 @@ class SQLBackend(Backend):
 
 def _checked(table: str | sa.Table) -> sa.Table:
     if isinstance(table, str):
-        if not table:
-            raise ValueError("table must not be empty")
+        if not table or "\0" in table or len(table.encode()) > LONGEST_NAME:
+            raise ValueError(f"table must be a name of 1 to {LONGEST_NAME} bytes")
         return persistent_sessions_table(sa.MetaData(), table)
     if not isinstance(table, sa.Table):
         raise TypeError(f"table must be a str or a sqlalchemy.Table, not {type(table).__name__}")
@@ -275,14 +289,14 @@ def _make_engine(url: str | sa.URL) -> AsyncEngine:
         )
     parsed = parsed.set(drivername=f"{dialect}+{expected}")
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
-    if dialect == "sqlite":
-        options["connect_args"] = {"timeout": BUSY_TIMEOUT}
-    else:
+    if dialect == "postgresql":
         options |= {"pool_size": POOL_SIZE, "max_overflow": 0}
     try:
-        engine = create_async_engine(parsed, **options)
-    except ArgumentError:
-        raise ValueError(f'the URL cannot be used with {dialect}: a file is "sqlite:///file"') from None
+        arguments = _driver_arguments(parsed)
+        engine = create_async_engine(parsed.difference_update_query(arguments), connect_args=arguments, **options)
+    except (ArgumentError, TypeError, ValueError) as error:
+        hint = str(error) if isinstance(error, _OptionError) else f"write it as {_EXAMPLES[dialect]}"
+        raise ValueError(f"the URL cannot be used with {dialect}: {hint}") from None
     except ImportError as error:
         raise ImportError(
             f'SQLBackend needs {expected} for {dialect}: pip install "aiohttp-persistent-session[sql]"'
@@ -290,16 +304,26 @@ def _make_engine(url: str | sa.URL) -> AsyncEngine:
     if dialect == "sqlite":
         sa.event.listen(engine.sync_engine, "connect", _use_wal)
     else:
-        _check_options(parsed)
         sa.event.listen(engine.sync_engine, "checkout", _drop_lost_connection)
     return engine
 
 
-def _check_options(url: sa.URL) -> None:
-    connect = import_module("asyncpg").connect
-    known = {*inspect.signature(connect).parameters, *_OPTIONS_OF_SQLALCHEMY}
-    if unknown := sorted(set(url.query) - known):
-        raise ValueError(f"asyncpg has no option {unknown[0]!r} (for sslmode=require write ssl=require)")
+class _OptionError(ValueError):
+    """Of an option in a URL's query. Its text holds no value."""
+
+
+def _driver_arguments(url: sa.URL) -> dict[str, Any]:
+    """Return what the driver is to be passed as a number; a URL has but texts."""
+    if url.get_backend_name() == "sqlite":
+        return {"timeout": float(cast("str", url.query.get("timeout", BUSY_TIMEOUT)))}
+    known = inspect.signature(import_module("asyncpg").connect).parameters
+    if unknown := sorted(set(url.query) - {*known, *_OPTIONS_OF_SQLALCHEMY}):
+        raise _OptionError(f"asyncpg has no option {unknown[0]!r} (for sslmode=require write ssl=require)")
+    numbers = [name for name in url.query if name in known and isinstance(known[name].default, int)]
+    try:
+        return {name: int(cast("str", url.query[name])) for name in numbers}
+    except ValueError:
+        raise _OptionError(f"{' and '.join(numbers)} must be whole numbers") from None
 
 
 def _use_wal(connection: Any, _: object) -> None:

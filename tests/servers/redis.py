@@ -180,6 +180,11 @@ class RedisStore:
     async def backend(self) -> RedisBackend:
         return RedisBackend(self.url, prefix=self.prefix)
 
+    async def opened(self) -> RedisBackend:
+        backend = await self.backend()
+        await backend.open()
+        return backend
+
     async def clean(self) -> None:
         client = redis.Redis.from_url(self.url)
         for key in client.scan_iter(f"{self.prefix}*", count=1000):
