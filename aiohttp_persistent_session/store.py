@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 _NO_DEADLINE = float("inf")
 
+QUIET_FOR = 60.0
+"""Seconds in which one worker logs no second outage of one operation: a store that is overloaded fails now and then."""
+
 
 class Store:
     """Calls ``backend``; see there for the methods. What they raise is a BackendError, chained to its cause.
@@ -30,6 +33,7 @@ class Store:
         self.backend = backend
         self.timeout = timeout
         self._failing: set[str] = set()
+        self._quiet_until: dict[str, float] = {}
 
     def deadline(self) -> float:
         """Return when a call that began now would have to end: for several calls that together take no longer."""
@@ -110,8 +114,10 @@ class Store:
 
     def _note_failure(self, operation: str, error: Exception) -> None:
         # Each operation for itself: a store that cannot write may well be read, again and again.
-        if operation not in self._failing:
+        now = asyncio.get_running_loop().time()
+        if operation not in self._failing and now >= self._quiet_until.get(operation, now):
             self._failing.add(operation)
+            self._quiet_until[operation] = now + QUIET_FOR
             logger.warning(
                 "the store of persistent sessions fails at %s; until it answers, tokens are neither judged nor deleted",
                 operation,

@@ -110,9 +110,23 @@ async def test_a_slow_response_is_not_renewed_where_no_fresh_read_can_be_had(
     assert (reply.status, reply.token) == (200, None)
 
 
-async def test_an_outage_is_logged_once_and_its_end_too(
+async def test_a_store_that_fails_now_and_then_does_not_flood_the_log(
     browser: Browser, backend: FaultyBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
+    browser.end_session()
+    caplog.set_level(logging.INFO, "aiohttp_persistent_session")
+    for _ in range(10):
+        backend.break_down("get")
+        assert (await browser.send("GET", "/me")).user is None
+        backend.heal()
+        assert (await browser.send("GET", "/me")).user == "alice"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
+
+
+async def test_an_outage_is_logged_once_and_its_end_too(
+    browser: Browser, backend: FaultyBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohttp_persistent_session.store.QUIET_FOR", 0)
     browser.end_session()
     caplog.set_level(logging.INFO, "aiohttp_persistent_session")
     for _ in range(2):
