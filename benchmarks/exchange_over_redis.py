@@ -1,9 +1,10 @@
-"""What a request costs that exchanges its token over Redis, beside an app that does one Redis GET a request.
+"""What a request costs that exchanges its token over Redis, beside apps that do one Redis GET a request.
 
-Three apps: one whose handler awaits one GET; one whose handler does by hand what an exchange cannot do without, and
-checks nothing: it begins a session, awaits a GET and an EVALSHA, sets a cookie; one with persistent sessions, each of
-whose requests is that of a browser which comes back after a day, with a token and without a session. (After less than a
-day, the index of its user is not written.)::
+Four apps: one whose handler awaits one GET and which has no session; one whose session aiohttp-session keeps in Redis,
+which takes one GET a request; one whose handler does by hand what an exchange cannot do without, and checks nothing: it
+begins a session, awaits a GET and an EVALSHA, sets a cookie; one with persistent sessions, each of whose requests is
+that of a browser which comes back after a day, with a token and without a session. (After less than a day, the index of
+its user is not written.)::
 
     python benchmarks/exchange_over_redis.py redis://localhost [--hours 24] [--rounds 9]
 """
@@ -20,6 +21,7 @@ import time
 import aiohttp
 import aiohttp_session
 from aiohttp import web
+from aiohttp_session.redis_storage import RedisStorage
 from redis.asyncio import Redis
 from workers import Costs, Exchange, Worker, leave, request, serve
 
@@ -28,6 +30,7 @@ from aiohttp_persistent_session import PERSISTENT_SESSIONS, RedisBackend, rememb
 TOKEN = "x" * 66
 RECORD = "x" * 650
 COOKIE = re.compile(rb"Set-Cookie: (persistent_session=[^;]+)")
+SESSION_COOKIE = re.compile(rb"Set-Cookie: (AIOHTTP_SESSION=[^;]+)")
 
 
 def one_get(url: str, prefix: str) -> web.Application:
@@ -39,6 +42,25 @@ def one_get(url: str, prefix: str) -> web.Application:
 
     app = web.Application()
     app.add_routes([web.get("/", page)])
+    _close_with(app, redis)
+    return app
+
+
+def session_in_redis(url: str, _: str) -> web.Application:
+    redis = Redis.from_url(url)
+
+    async def login(request: web.Request) -> web.Response:
+        session = await aiohttp_session.new_session(request)
+        session["user"] = "alice"
+        return web.Response()
+
+    async def page(request: web.Request) -> web.Response:
+        session = await aiohttp_session.get_session(request)
+        return web.Response(text=f"Hello, {session['user']}")
+
+    app = web.Application()
+    aiohttp_session.setup(app, RedisStorage(redis, max_age=600))
+    app.add_routes([web.get("/", page), web.get("/login", login)])
     _close_with(app, redis)
     return app
 
@@ -98,12 +120,25 @@ def exchange(url: str, prefix: str) -> web.Application:
     return app
 
 
-APPS = {"one GET": one_get, "bare exchange": bare_exchange, "exchange": exchange}
+APPS = {
+    "one GET": one_get,
+    "session in Redis": session_in_redis,
+    "bare exchange": bare_exchange,
+    "exchange": exchange,
+}
 
 
 async def browse(exchange: Exchange, requests: int) -> None:
     sent = request(f"persistent_session={TOKEN}")
     for _ in range(requests):
+        await exchange(sent)
+
+
+async def browse_signed_in(exchange: Exchange, requests: int) -> None:
+    found = SESSION_COOKIE.search(await exchange(request(path="/login")))
+    assert found is not None
+    sent = request(found[1].decode())
+    for _ in range(requests - 1):
         await exchange(sent)
 
 
@@ -147,8 +182,10 @@ async def measure(url: str, rounds: int, requests: int, hours: float, core: int)
 
     try:
         costs = Costs(workers)
-        await costs.measure(rounds, requests, dict.fromkeys(APPS, browse) | {"exchange": browsers.come_back}, prepare)
+        browses = {"session in Redis": browse_signed_in, "exchange": browsers.come_back}
+        await costs.measure(rounds, requests, dict.fromkeys(APPS, browse) | browses, prepare)
         costs.compare("exchange", "one GET")
+        costs.compare("exchange", "session in Redis")
         costs.compare("exchange", "bare exchange")
         costs.compare("bare exchange", "one GET")
     finally:
