@@ -11,7 +11,17 @@ from importlib import import_module
 from typing import Any, cast
 
 from ..record import Record, UserId
-from .base import Backend, BackendError, read_all, spent_from_json, spent_to_json, start, user_from_text, user_to_text
+from .base import (
+    Backend,
+    BackendError,
+    DriverErrors,
+    read_all,
+    spent_from_json,
+    spent_to_json,
+    start,
+    user_from_text,
+    user_to_text,
+)
 
 try:
     import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
@@ -37,6 +47,7 @@ PURGE_BATCH = 1000
 LONGEST_NAME = 49
 """Characters of a table's name: PostgreSQL takes 63, of which 14 make the name of an index on it."""
 
+_driver_errors = DriverErrors("the database")
 _OPTIONS_OF_SQLALCHEMY = ("async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func")
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
 _EXAMPLES = {"sqlite": "sqlite:///file", "postgresql": "postgresql://user@host/database"}
@@ -147,10 +158,8 @@ class SQLBackend(Backend):
 
     async def get(self, id: str) -> Record | None:
         rows = await self._read(self._records.where(self.table.c.id == id))
-        try:
+        with _driver_errors:
             return _record(rows[0]) if rows else None
-        except Exception as error:  # it may be none of ours
-            raise BackendError(f"a row cannot be read: {type(error).__name__}") from error
 
     async def replace(self, record: Record) -> bool:
         columns = self.table.c
@@ -246,12 +255,8 @@ class SQLBackend(Backend):
             raise
         if task.cancelled():
             raise BackendError("the SQLBackend was closed meanwhile")
-        try:
+        with _driver_errors:
             return task.result()
-        except BackendError:
-            raise
-        except Exception as error:
-            raise BackendError(f"the database failed: {type(error).__name__}") from error
 
     def _give_up(self, task: asyncio.Task[Any]) -> None:
         """Cancel ``task``, once. A server that hangs does not answer SQLAlchemy's farewell either: do without."""
