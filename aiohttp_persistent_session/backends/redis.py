@@ -135,9 +135,8 @@ class RedisBackend(Backend):
             # Or the index of one who signs in and never looks would grow without end. Anywhere in it: the oldest may
             # all be alive.
             index = self._index_key(record.user)
-            last_first = max(0, await self._client.zcard(index) - _LOOKED_AT_BY_INSERT)
-            first = random.randint(0, last_first)  # noqa: S311 -- no secret
-            await self._look_up(index, first, first + _LOOKED_AT_BY_INSERT - 1)
+            last = random.randrange(await self._client.zcard(index) + _LOOKED_AT_BY_INSERT)  # noqa: S311 -- no secret
+            await self._look_up(index, max(0, last - _LOOKED_AT_BY_INSERT + 1), last)
 
     async def get(self, id: str) -> Record | None:
         with _driver_errors:

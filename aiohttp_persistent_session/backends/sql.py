@@ -107,7 +107,7 @@ class SQLBackend(Backend):
             )
         else:
             # A view of the owner's engine, on its pool: what is set on the view is not set on the engine.
-            self._engine = url_or_engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._engine = url_or_engine.execution_options()
             self._engine.sync_engine.hide_parameters = True
         self._sqlite = self._engine.dialect.name == "sqlite"
         # Not the whole table, to which migrations may have added columns.
@@ -206,6 +206,8 @@ class SQLBackend(Backend):
                 await stack.enter_async_context(lock)
             self._begun.add(asyncio.current_task())
             connection = await stack.enter_async_context(self._engine.connect())
+            if self._own is None:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
             result = await connection.execute(statement)
             rows, count = (result.all() if result.returns_rows else []), result.rowcount
             if not result.returns_rows:
