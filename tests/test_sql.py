@@ -137,10 +137,10 @@ async def test_what_is_written_through_an_engine_that_begins_transactions_is_com
         store = PostgreSQLStore(request.getfixturevalue("postgresql_url"))
         engine = create_async_engine(store.url.replace("postgresql:", "postgresql+asyncpg:"))
         engine = engine.execution_options(isolation_level=kind)
-    own = await store.backend()  # the table exists already, as after migrations
-    await own.open()
+    own = await store.backend()
     backend = SQLBackend(engine, table=own.table)
     await backend.open()
+    await own.open()
     record = make_record()
     await backend.insert(record)
     assert await own.get(record.id) == record

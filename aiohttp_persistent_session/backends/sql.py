@@ -27,7 +27,7 @@ try:
     import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
     import sqlalchemy as sa
     from sqlalchemy.exc import ArgumentError, DisconnectionError, IntegrityError, OperationalError
-    from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
     from sqlalchemy.pool import StaticPool
 except ImportError as error:
     raise ImportError(
@@ -243,7 +243,8 @@ class SQLBackend(Backend):
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level=level)
             async with connection.begin():
-                await connection.exec_driver_sql(lock)
+                if not await _is_in_sqlite_transaction(connection):
+                    await connection.exec_driver_sql(lock)
                 await connection.run_sync(self.table.create, checkfirst=True)
 
     async def _finish(self, work: Any) -> Any:
@@ -331,6 +332,12 @@ def _driver_arguments(url: sa.URL) -> dict[str, Any]:
         return {name: int(cast("str", url.query[name])) for name in numbers}
     except ValueError:
         raise _OptionError(f"{' and '.join(numbers)} must be whole numbers") from None
+
+
+async def _is_in_sqlite_transaction(connection: AsyncConnection) -> bool:
+    """Tell whether an engine that was passed in has begun one by itself, as SQLAlchemy has users of SQLite do."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    return bool(getattr(driver, "in_transaction", False))
 
 
 def _use_wal(connection: Any, _: object) -> None:
