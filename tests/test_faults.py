@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import signal
 import statistics
@@ -34,6 +35,8 @@ RESUMES_WITHIN = 30.0
 HANGS_FOR = 10.0
 
 KILLS_SERVERS = True
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -103,8 +106,19 @@ class Load:
 
     async def resumes(self) -> None:
         """Wait until each browser may have exchanged its token again."""
-        accepted = self.accepted
+        loop, accepted = asyncio.get_running_loop(), self.accepted
+        started = loop.time()
+        await self.until(lambda: self.accepted > accepted)
+        first = loop.time() - started
         await self.until(lambda: self.accepted >= accepted + 5 * BROWSERS)
+        logger.info(
+            "first exchange after %.2f s, the %dth after %.2f s; in all %d exchanges, %d refusals",
+            first,
+            5 * BROWSERS,
+            loop.time() - started,
+            self.accepted,
+            self.refused,
+        )
 
     async def stop(self) -> list[Token]:
         self._over.set()
