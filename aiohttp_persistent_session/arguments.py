@@ -28,8 +28,8 @@ def seconds(option: str, value: Duration, *, at_least: float = 0, at_most: float
         raise TypeError(f"{option} must be a timedelta or seconds, not {type(value).__name__}")
     number = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if not math.isfinite(number) or not at_least <= number <= at_most:
-        upper = "" if at_most == math.inf else f" and at most {at_most:.0f} s ({at_most / 86400:.0f} days)"
-        raise ValueError(f"{option} must be at least {at_least:g} s{upper}, not {number:.0f} s")
+        upper = "" if at_most == math.inf else f" and at most {timedelta(seconds=at_most)}"
+        raise ValueError(f"{option} must be at least {at_least:g} s{upper}, not {number:g} s (a number is of seconds)")
     return number
 
 

@@ -68,7 +68,8 @@ class CookiePolicy:
             ("partitioned", self.partitioned, bool),
         ):
             if not isinstance(value, expected):
-                raise TypeError(f"{option} must be a {expected.__name__}, not {type(value).__name__}")
+                hint = ': write "Lax", "Strict" or "None" in quotes' if option == "samesite" else ""
+                raise TypeError(f"{option} must be a {expected.__name__}, not {type(value).__name__}{hint}")
 
     def _check_values(self) -> None:
         if not _COOKIE_NAME.fullmatch(self.name) or len(self.name) > 256:

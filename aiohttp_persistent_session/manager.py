@@ -49,6 +49,10 @@ SessionSignal: TypeAlias = "Signal[PersistentSession, web.Request | None]"
 LONGEST_MAX_AGE = 400 * 24 * 3600
 """Seconds for which browsers keep a cookie at most (RFC 6265bis, 5.5)."""
 
+LONGEST_GRACE_PERIOD = 3600.0
+LONGEST_TIMEOUT = 300.0
+"""Seconds. Whoever wants more has probably written milliseconds: a copied token joins unnoticed as long as that."""
+
 PURGE_INTERVAL = 3600.0
 
 SLOW_ACCEPT = 1.0
@@ -78,11 +82,12 @@ class PersistentSessionManager:
     Args:
         backend: where the records are kept.
         max_age: how long a browser may stay away (timedelta or seconds; at most 400 days).
-        grace_period: how long a spent token may still join its exchange (timedelta or seconds; 0: not at all).
+        grace_period: how long a spent token may still join its exchange (timedelta or seconds; 0: not at all; at most
+            an hour).
         check_interval: how soon a revocation reaches a live session (timedelta or seconds; 0: at once).
         max_lifetime: when a persistent session ends however active (timedelta or seconds; None: never).
         max_sessions: how many a user may have; the least recently seen gives way (None: any number).
-        timeout: how long one call of the store may take (timedelta or seconds).
+        timeout: how long one call of the store may take (timedelta or seconds; at most 5 minutes).
 
     Raises:
         TypeError, ValueError: an option is of the wrong type or out of range; the message names it.
@@ -106,13 +111,13 @@ class PersistentSessionManager:
         timeout: Duration = 2,
     ) -> None:
         if not isinstance(backend, Backend):
-            hint = f": pass {backend.__name__}()" if isinstance(backend, type) else ""
+            hint = f": pass an object, {backend.__name__}(...)" if isinstance(backend, type) else ""
             if isinstance(backend, str):
                 hint = ": pass RedisBackend(url), MongoBackend(url) or SQLBackend(url)"
             raise TypeError(f"backend must be a Backend, not {type(backend).__name__}{hint}")
         self.policy: Policy = Policy(
             max_age=seconds("max_age", max_age, at_least=1, at_most=LONGEST_MAX_AGE),
-            grace_period=seconds("grace_period", grace_period),
+            grace_period=seconds("grace_period", grace_period, at_most=LONGEST_GRACE_PERIOD),
             check_interval=seconds("check_interval", check_interval),
             max_lifetime=(None if max_lifetime is None else seconds("max_lifetime", max_lifetime, at_least=1)),
         )
@@ -121,7 +126,7 @@ class PersistentSessionManager:
                 value, limit = getattr(self.policy, option), self.policy.max_age
                 raise ValueError(f"{option} ({value:g} s) must not exceed max_age ({limit:g} s)")
         self.max_sessions: int | None = count_or_none("max_sessions", max_sessions)
-        time_of_a_call = seconds("timeout", timeout)
+        time_of_a_call = seconds("timeout", timeout, at_most=LONGEST_TIMEOUT)
         if time_of_a_call == 0:
             raise ValueError("timeout must be more than 0")
         self.clock: Callable[[], float] = time.time

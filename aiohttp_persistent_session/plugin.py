@@ -67,6 +67,10 @@ class _Wiring:
         session_key: str,
         validate: Validate | None,
     ) -> None:
+        if not isinstance(manager, PersistentSessionManager):
+            raise TypeError(f"manager must be a PersistentSessionManager, not {type(manager).__name__}")
+        if not isinstance(cookie, CookiePolicy):
+            raise TypeError(f"cookie must be a CookiePolicy, not {type(cookie).__name__}")
         if not isinstance(session_key, str):
             raise TypeError(f"session_key must be a str, not {type(session_key).__name__}")
         if not session_key or session_key == MARKER:
@@ -447,13 +451,13 @@ def setup(
         samesite: "Lax", "Strict" or "None".
         partitioned: whether the cookie is kept apart for each top-level site (CHIPS).
         session_key: where the ordinary session holds the user's id.
-        grace_period: how long after its first use a token may be presented again; 0 for not at all.
+        grace_period: how long after its first use a token may be presented again; 0 for not at all; at most an hour.
         check_interval: how soon a revocation reaches a live session; 0 for a look at each request.
         max_lifetime: how long after the sign-in a persistent session ends however active; None for never.
         max_sessions: how many persistent sessions a user may have; None for any number.
         validate: called at each restore, async or not; where it returns False, the persistent session is deleted, and
             where it raises anything but ``web.HTTPException``, the request is anonymous and nothing else happens.
-        timeout: how long one call of the store may take.
+        timeout: how long one call of the store may take; at most 5 minutes.
 
     Raises:
         TypeError, ValueError: an option is wrong; the message names it.
@@ -503,7 +507,7 @@ def persistent_session_middleware(
     Raises:
         TypeError, ValueError: an option is wrong; the message names it.
     """
-    wiring = _Wiring(manager, cookie or CookiePolicy(), session_key, validate)
+    wiring = _Wiring(manager, CookiePolicy() if cookie is None else cookie, session_key, validate)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

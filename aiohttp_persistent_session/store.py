@@ -15,7 +15,7 @@ logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 T = TypeVar("T")
 
-_NO_DEADLINE = float("inf")
+_LONGEST_REASON = 300
 
 QUIET_FOR = 60.0
 """Seconds in which one worker logs no second outage of one operation: a store that is overloaded fails now and then."""
@@ -44,13 +44,21 @@ class Store:
         return asyncio.get_running_loop().time() >= deadline
 
     async def open(self) -> None:
-        """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make."""
+        """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make.
+
+        Raises:
+            BackendError: it failed; the text says why, as it is what who starts the application sees last.
+        """
         try:
-            await self._call("open", self.backend.open, deadline=_NO_DEADLINE)
-        except BaseException:
+            await self.backend.open()
+        except BaseException as error:
             with contextlib.suppress(Exception):  # what failed first is what is told
                 await self.backend.close()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            cause = error.__cause__ or error
+            reason = " ".join(str(cause).split())[:_LONGEST_REASON] or type(cause).__name__
+            raise BackendError(f"the store cannot be opened: {reason}") from cause
 
     async def close(self) -> None:
         await self.backend.close()
@@ -109,7 +117,8 @@ class Store:
             raise failure from error
         if operation in self._failing:
             self._failing.discard(operation)
-            logger.info("the store of persistent sessions answers again at %s", operation)
+            # As loud as the failure: who was told of the one is told of the other.
+            logger.warning("the store of persistent sessions answers again at %s", operation)
         return answer
 
     def _note_failure(self, operation: str, error: Exception) -> None:

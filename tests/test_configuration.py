@@ -38,6 +38,9 @@ DAY = timedelta(days=1)
         ({"max_age": float("inf")}, "max_age"),
         ({"grace_period": -1}, "grace_period"),
         ({"grace_period": 31 * DAY}, "grace_period"),
+        ({"grace_period": 10_000}, "grace_period .* at most 1:00:00, .* seconds"),
+        ({"grace_period": 20, "max_age": 10}, "grace_period"),
+        ({"timeout": 2000}, "timeout .* at most 0:05:00, .* seconds"),
         ({"check_interval": -1}, "check_interval"),
         ({"check_interval": 31 * DAY}, "check_interval"),
         ({"max_lifetime": 0}, "max_lifetime"),
@@ -96,19 +99,26 @@ def test_an_option_out_of_range_is_a_value_error_that_names_it(options: dict[str
         ({"domain": 1}, "domain"),
         ({"secure": None}, "secure"),
         ({"secure": 1}, "secure"),
-        ({"samesite": None}, "samesite"),
+        ({"samesite": None}, 'samesite .* "None" in quotes'),
         ({"partitioned": "yes"}, "partitioned"),
         ({"session_key": 1}, "session_key"),
         ({"validate": True}, "validate"),
         ({"validate": lambda: True}, "validate"),
         ({"validate": lambda request: True}, "validate"),
         ({"backend": "redis://localhost"}, "backend"),
-        ({"backend": MemoryBackend}, r"MemoryBackend\(\)"),
+        ({"backend": MemoryBackend}, r"an object, MemoryBackend\(\.\.\.\)"),
     ],
 )
 def test_an_option_of_the_wrong_type_is_a_type_error_that_names_it(options: dict[str, Any], named: str) -> None:
     with pytest.raises(TypeError, match=named):
         setup(web.Application(), **{"backend": MemoryBackend()} | options)
+
+
+def test_wiring_by_hand_takes_a_manager_and_a_cookie_policy() -> None:
+    with pytest.raises(TypeError, match="manager"):
+        persistent_session_middleware(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="cookie"):
+        persistent_session_middleware(PersistentSessionManager(MemoryBackend()), cookie="stay")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +128,7 @@ def test_an_option_of_the_wrong_type_is_a_type_error_that_names_it(options: dict
         {"max_age": 1, "grace_period": 1, "check_interval": 1},
         {"max_age": 3600.5},
         {"grace_period": 0, "check_interval": 0},
+        {"grace_period": 3600, "timeout": 300},
         {"cookie_name": "__Host-a"},
         {"cookie_name": "__Secure-a", "domain": "example.com"},
         {"samesite": "None", "partitioned": True},

@@ -270,12 +270,22 @@ async def test_a_table_that_exists_is_not_touched(store: Store) -> None:
         await run(backend, f"DROP INDEX ix_{backend.table.name}_user_id")
 
 
+async def test_a_table_that_lacks_a_column_is_told_at_start_up(store: Store) -> None:
+    """Not at the first sign-in: a migration may have been forgotten."""
+    backend = await store.backend()
+    await backend.open()
+    await run(backend, f"ALTER TABLE {backend.table.name} DROP COLUMN user_agent")
+    with pytest.raises(BackendError, match=r"cannot be opened: .*user_agent"):
+        await PersistentSessionManager(await store.backend()).open()
+
+
 @pytest.mark.parametrize(
     ("argument", "error", "text"),
     [
         ("mysql://u@h/d", ValueError, "sqlite:"),
         ("postgresql+psycopg://u@h/d", ValueError, "create_async_engine"),
         ("no url", ValueError, "cannot be read"),
+        ("sqlite:///", ValueError, "names no file"),
         (5, TypeError, "create_async_engine"),
         (sa.create_engine("sqlite://"), TypeError, "create_async_engine"),
         ("postgresql://u@h/d?sslmode=require", ValueError, "ssl=require"),

@@ -168,7 +168,7 @@ class MongoBackend(Backend):
     @property
     def _documents(self) -> AsyncCollection[dict[str, Any]]:
         if self._collection is None:
-            raise BackendError("the MongoBackend is not open")
+            raise BackendError("the MongoBackend is not open: await its open(), or its manager's")
         return self._collection
 
 
@@ -188,7 +188,8 @@ def _checked(url: str) -> str:
             raise ValueError("one host, whose ports the DNS tells")
     except (PyMongoError, ValueError) as error:
         # Neither quoted nor chained: PyMongo tells what it cannot read, which may be the password.
-        text = f"the MongoDB URL is malformed ({type(error).__name__}); are user and password percent-encoded?"
+        hint = "are user and password percent-encoded, and each option known?"
+        text = f"the MongoDB URL is malformed ({type(error).__name__}); {hint}"
         raise ValueError(text) from None
     return url
 

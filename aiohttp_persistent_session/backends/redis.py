@@ -105,7 +105,7 @@ class RedisBackend(Backend):
     @property
     def _client(self) -> Any:
         if self._connected is None:
-            raise BackendError("the RedisBackend is not open")
+            raise BackendError("the RedisBackend is not open: await its open(), or its manager's")
         return self._connected
 
     async def open(self) -> None:

@@ -199,7 +199,7 @@ class SQLBackend(Backend):
         async with contextlib.AsyncExitStack() as stack:
             lock = self._lock
             if lock is None:
-                raise BackendError("the SQLBackend is not open")
+                raise BackendError("the SQLBackend is not open: await its open(), or its manager's")
             # SQLite lets one write at a time; who waits here is served in turn, who waits in SQLite is not. And
             # in memory all share a connection: one that is returned to the pool must not end another's transaction.
             if self._sqlite and (isinstance(statement, sa.UpdateBase) or isinstance(self._engine.pool, StaticPool)):
@@ -236,6 +236,8 @@ class SQLBackend(Backend):
             if await connection.run_sync(
                 lambda sync: sa.inspect(sync).has_table(name, schema=sync.schema_for_object(self.table))
             ):
+                # Or it would be found out at the first sign-in.
+                await connection.execute(self._records.limit(0))
                 return
         # CREATE TABLE IF NOT EXISTS fails in PostgreSQL when two run at once.
         lock = "BEGIN IMMEDIATE" if self._sqlite else f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"
@@ -295,6 +297,8 @@ def _make_engine(url: str | sa.URL) -> AsyncEngine:
             f'url_or_engine must begin with "sqlite:" or "postgresql:", not "{parsed.drivername}:"; '
             "for another driver pass what sqlalchemy.ext.asyncio.create_async_engine returns"
         )
+    if dialect == "sqlite" and parsed.database == "":
+        raise ValueError('the URL names no file: pass "sqlite:///file", or "sqlite://" to keep records in memory')
     parsed = parsed.set(drivername=f"{dialect}+{expected}")
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
     if dialect == "postgresql":
