@@ -27,7 +27,10 @@ def open_backend(url: str) -> Backend:
         if name is None:
             raise ValueError(f"{url!r} is none of memory, sqlite:///..., postgresql://..., redis://..., mongodb://...")
         backend: Backend = getattr(aiohttp_persistent_session, name)(url)
-    except (ImportError, TypeError, ValueError) as error:
+    except ImportError as error:
+        hint = "for the demo of a checkout: .venv/bin/pip install -e '.[all]'"
+        raise argparse.ArgumentTypeError(f"{error} ({hint})") from error
+    except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return backend
 

@@ -25,6 +25,7 @@ from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from aiohttp_persistent_session import (
     PERSISTENT_SESSIONS,
     Backend,
+    BackendError,
     PersistentSession,
     PersistentSessionManager,
     current_persistent_session,
@@ -206,6 +207,20 @@ async def refuse_other_sites(
     return await handler(request)
 
 
+@web.middleware
+async def tell_of_outage(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer where a function raises that needs the store. Live sessions and restores take care of themselves."""
+    try:
+        return await handler(request)
+    except BackendError:
+        user = (await aiohttp_session.get_session(request)).get("user")
+        response = render("outage.html", request, user=user)
+        response.set_status(503)
+        return response
+
+
 async def add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.setdefault("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
     response.headers.setdefault("Referrer-Policy", "same-origin")
@@ -263,6 +278,7 @@ def create_app(backend: Backend, *, secure: bool = False, grace_period: float = 
     )
     aiohttp_session.setup(app, storage)
     setup(app, backend=backend, cookie_name=cookie_name, secure=secure, grace_period=grace_period)
+    app.middlewares.append(tell_of_outage)
     watch(app[PERSISTENT_SESSIONS], theater)
     app.on_response_prepare.append(add_security_headers)
     environment = aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(HERE / "templates"))

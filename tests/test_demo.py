@@ -22,6 +22,7 @@ from aiohttp_persistent_session import PERSISTENT_SESSIONS, MemoryBackend
 from demo.app import create_app, device
 
 from .browser import Clock
+from .faults import FaultyBackend
 from .servers.processes import free_port, program
 
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
@@ -230,6 +231,31 @@ async def test_another_sites_form_is_turned_away(demo: TestServer, headers: dict
         ) as response,
     ):
         assert response.status == status
+
+
+async def test_while_the_store_is_down_the_visitor_is_told_and_stays_signed_in(chromium: Browser, clock: Clock) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    app = create_app(backend)
+    app[PERSISTENT_SESSIONS].clock = clock
+    async with TestServer(app) as server:
+        context = await chromium.new_context(base_url=str(server.make_url("/")))
+        context.set_default_timeout(20_000)
+        page = await context.new_page()
+        await sign_in(page)
+        backend.break_down()
+        answer = await page.goto("/")
+        assert answer is not None
+        assert answer.status == 503
+        await page.get_by_role("heading", name="You are alice, and stay signed in").wait_for()
+        await photograph(page, "10-outage")
+        await context.clear_cookies(name=SESSION)
+        await page.goto("/")
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("heading", name="Nobody can sign in just now").wait_for()
+        backend.heal()
+        await page.get_by_role("link", name="Try again").click()
+        await page.get_by_role("heading", name="You are alice").wait_for()
+        await context.close()
 
 
 def start(*arguments: str, cache: Path | None = None) -> subprocess.Popen[str]:
