@@ -352,9 +352,9 @@ class PersistentSessionManager:
         secret = current_secret(record, token.secret)
         if secret is None:
             return Restoration(Outcome.LATE)
+        if outcome is Outcome.RACE and not self._unanswered.hand_out(record):
+            return Restoration(None)
         self._sight(record, asked)
-        if outcome is Outcome.RACE:
-            self._unanswered.note_join(record)
         return Restoration(outcome, record, token.with_secret(secret))
 
     async def tell_of_restore(self, record: Record, request: web.Request | None) -> None:
@@ -390,10 +390,7 @@ class PersistentSessionManager:
         try:
             return await self._try_to_swap(seen, exchanged, deadline)
         except BackendError:
-            sighting = self._sightings.get(exchanged.id)
-            # Else it was joined meanwhile, or others have written: it is not open any more.
-            if sighting is None or sighting.revision < exchanged.revision:
-                self._unanswered.add(exchanged, digest(token.secret))
+            self._unanswered.add(exchanged, digest(token.secret))
             raise
 
     async def _try_to_swap(self, seen: Record, exchanged: Record, deadline: float) -> Record | None:

@@ -233,7 +233,7 @@ def without_answer(stored: Record, attempts: Sequence[Attempt]) -> Record | None
         attempts: exchanges of it whose answers did not come in time. A server that hung may have applied one of them,
             minutes later, or may apply it yet.
     """
-    if stored.revision < max(attempt.revision for attempt in attempts):
+    if stored.revision < max((attempt.revision for attempt in attempts), default=0):
         return replace(stored, revision=stored.revision + 1)  # what still is under way comes too late
     for attempt in attempts:
         # Nobody has written since: who was handed the successor elsewhere, and was live with it, has.
@@ -278,6 +278,36 @@ def _seen(record: Record, now: float, policy: Policy, client: Client, **changes:
         revision=record.revision + 1,
         **changes,
     )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "user": (str, int),
+    "digest": (bytes,),
+    "created_at": (float, int),
+    "seen_at": (float, int),
+    "expires_at": (float, int),
+    "spent": (tuple,),
+    "user_agent": (str,),
+    "address": (str,),
+    "data": (str,),
+    "revision": (int,),
+}
+
+
+def sound(record: Record) -> Record:
+    """Return ``record``, as a store gave it back.
+
+    Raises:
+        TypeError, ValueError: it cannot be one of ours: somebody has edited what is stored.
+    """
+    for name, types in _TYPES.items():
+        if not isinstance(getattr(record, name), types):
+            raise TypeError(f"a record's {name} is of another type")
+    if not all(0 <= at <= UNANSWERED for at in (record.created_at, record.seen_at, record.expires_at)):
+        raise ValueError("a record's time is out of range")
+    if record.data != "{}" and not isinstance(json.loads(record.data), dict):
+        raise ValueError("a record's data are no JSON object")
+    return record
 
 
 def same_user(one: UserId, other: UserId) -> bool:

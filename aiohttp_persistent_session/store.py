@@ -8,8 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from .backends.base import Backend, BackendError
-from .record import Record, UserId
+from .backends.base import Backend, BackendError, read_all
+from .record import Record, UserId, sound
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
@@ -80,7 +80,7 @@ class Store:
         record = await self.backend.get(id)
         if record is not None and not isinstance(record, Record):
             raise TypeError(f"get must return a Record or None, not {type(record).__name__}")
-        return record
+        return None if record is None else sound(record)
 
     async def replace(self, record: Record, deadline: float | None = None) -> bool:
         return await self._call("replace", self.backend.replace, record, deadline=deadline)
@@ -96,7 +96,7 @@ class Store:
             raise
 
     async def of_user(self, user: UserId) -> list[Record]:
-        return await self._call("of_user", self.backend.of_user, user)
+        return read_all(sound, await self._call("of_user", self.backend.of_user, user))
 
     async def purge(self, now: float) -> int:
         return await self._call("purge", self.backend.purge, now)

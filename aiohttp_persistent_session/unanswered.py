@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Any
 
 from .backends.base import BackendError
 from .record import Attempt, Record, without_answer
@@ -12,8 +13,8 @@ from .store import Store
 KEPT = 10_000
 """Persistent sessions whose exchanges one worker sees to, at most; of more, it gives up the one that it has longest
 neither added nor tried."""
-KEPT_OF_EACH = 16
-"""Of each, the first: of several swaps of one revision a server that goes on does the one that it received first."""
+KEPT_OF_EACH = 256
+"""Attempts of each, at most: of several swaps of one revision a server that goes on may do any."""
 TRIED_EVERY = 1.0
 """Seconds between two looks whether the store answers."""
 SWAP_ATTEMPTS = 5
@@ -31,17 +32,20 @@ class UnansweredExchanges:
         self._grace_period = grace_period
         self._now = now
         self._attempts: dict[str, list[Attempt]] = {}
+        self._handed_out: dict[str, int] = {}
+        """The last revision of a record whose current secret this worker has handed to who joined its exchange."""
+        self._reopened: dict[str, int] = {}
+        """The revision with which this worker lets an older secret of a record be exchanged anew."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
     def add(self, exchanged: Record, presented: bytes) -> None:
         """Take over an exchange: the record that was to be written, and perhaps was, and the secret's digest."""
-        if self._closed:
+        if self._closed or exchanged.revision <= self._handed_out.get(exchanged.id, -1):
             return
         attempt = Attempt(exchanged.spent[0], presented, exchanged.revision)
         self._attempts[exchanged.id] = [*self._attempts.pop(exchanged.id, ()), attempt][:KEPT_OF_EACH]
-        if len(self._attempts) > KEPT:
-            del self._attempts[next(iter(self._attempts))]
+        _keep_newest(self._attempts)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._settle_all())
 
@@ -53,10 +57,19 @@ class UnansweredExchanges:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def note_join(self, joined: Record) -> None:
-        """Give up the exchanges that this record has or can no longer get: the successor is in a browser's hands."""
+    def hand_out(self, joined: Record) -> bool:
+        """Tell whether who joins the exchange in this record may be handed its current secret, and have it so.
+
+        From then on it is not undone. It is too late where the secret before it may be exchanged anew already.
+        """
+        if joined.revision < self._reopened.get(joined.id, -1):
+            return False
+        self._handed_out.pop(joined.id, None)
+        self._handed_out[joined.id] = joined.revision
+        _keep_newest(self._handed_out)
         if joined.id in self._attempts:
             self._drop(joined.id, [one for one in self._attempts[joined.id] if one.revision <= joined.revision])
+        return True
 
     async def settle(self, id: str) -> None:
         """See to the exchanges of this persistent session whose grace period is over, if there are any.
@@ -68,16 +81,23 @@ class UnansweredExchanges:
             return
         deadline = self._store.deadline()
         for _ in range(SWAP_ATTEMPTS):
-            now = self._now()
-            due = [one for one in self._attempts.get(id, ()) if now - one.entry.at > self._grace_period]
-            if not due:
+            if not self._due(id):
                 return
             stored = await self._store.get(id, deadline)
+            due = self._due(id)  # who joined meanwhile was handed the successor
             settled = None if stored is None else without_answer(stored, due)
+            if stored is not None and settled is not None and settled.spent != stored.spent:
+                self._reopened.pop(id, None)
+                self._reopened[id] = settled.revision
+                _keep_newest(self._reopened)
             if settled is None or await self._store.replace(settled, deadline):
                 self._drop(id, due)
                 return
         raise BackendError(f"others wrote the record {SWAP_ATTEMPTS} times in a row")
+
+    def _due(self, id: str) -> list[Attempt]:
+        now = self._now()
+        return [one for one in self._attempts.get(id, ()) if now - one.entry.at > self._grace_period]
 
     def _drop(self, id: str, attempts: Collection[Attempt]) -> None:
         left = [one for one in self._attempts.pop(id, ()) if one not in attempts]
@@ -96,3 +116,8 @@ class UnansweredExchanges:
                     break
             if self._attempts:
                 await asyncio.sleep(TRIED_EVERY)
+
+
+def _keep_newest(kept: dict[str, Any]) -> None:
+    if len(kept) > KEPT:
+        del kept[next(iter(kept))]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -18,6 +20,7 @@ from aiohttp_persistent_session import (
 from aiohttp_persistent_session.testing import make_record
 
 from .browser import DAY, Browser, Clock, Worker, Workers
+from .exchanges import exchange, sign_in
 from .faults import FaultyBackend
 from .stores import Store
 
@@ -276,6 +279,30 @@ async def test_the_types_of_the_public_surface(worker: Worker) -> None:
     assert_type(await worker.manager.revoke("x"), bool)
     assert_type(await worker.manager.revoke_all(1), int)
     assert_type(await worker.manager.get("x"), PersistentSession | None)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"expires_at": "soon"},
+        {"created_at": None},
+        {"seen_at": 1e300},
+        {"revision": "1"},
+        {"data": "x"},
+        {"data": "[]"},
+    ],
+)
+async def test_a_record_that_somebody_has_edited_hides_no_other_and_signs_nobody_in(edited: dict[str, Any]) -> None:
+    backend = MemoryBackend()
+    async with PersistentSessionManager(backend, max_sessions=2) as manager:
+        tokens = [await sign_in(manager) for _ in range(2)]
+        backend._records[tokens[0].id] = replace(backend._records[tokens[0].id], **edited)
+        assert [session.id for session in await manager.sessions("alice")] == [tokens[1].id]
+        assert (await exchange(manager, tokens[0])).outcome is None
+        with pytest.raises(BackendError):
+            await manager.get(tokens[0].id)
+        await sign_in(manager)
+        assert await manager.revoke_all("alice") == 2
 
 
 def test_members_of_enumerations_are_stored_as_what_they_stand_for() -> None:

@@ -123,7 +123,17 @@ def begins_transactions(engine: AsyncEngine) -> AsyncEngine:
     return engine
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "sqlite that begins", "READ COMMITTED", "SERIALIZABLE"])
+def looks_first(engine: AsyncEngine) -> AsyncEngine:
+    """A liveness check of the application's own, or a ``SET search_path``."""
+
+    @sa.event.listens_for(engine.sync_engine, "engine_connect")
+    def look(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SELECT 1")
+
+    return engine
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite that begins", "looks first", "READ COMMITTED", "SERIALIZABLE"])
 async def test_what_is_written_through_an_engine_that_begins_transactions_is_committed(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
@@ -136,7 +146,7 @@ async def test_what_is_written_through_an_engine_that_begins_transactions_is_com
     else:
         store = PostgreSQLStore(request.getfixturevalue("postgresql_url"))
         engine = create_async_engine(store.url.replace("postgresql:", "postgresql+asyncpg:"))
-        engine = engine.execution_options(isolation_level=kind)
+        engine = looks_first(engine) if "looks" in kind else engine.execution_options(isolation_level=kind)
     own = await store.backend()
     backend = SQLBackend(engine, table=own.table)
     await backend.open()

@@ -119,7 +119,7 @@ class DriverErrors:
 
 
 def read_all(read: Callable[[T], Record], stored: Iterable[T]) -> list[Record]:
-    """Return what is stored as records. What cannot be read is left out, with a warning.
+    """Return what is stored as records. What cannot be read, and so signs nobody in, is left out, with a warning.
 
     Else one record that somebody has edited by hand would keep all others of its user from being listed and revoked.
     """

@@ -207,7 +207,7 @@ class SQLBackend(Backend):
             self._begun.add(asyncio.current_task())
             connection = await stack.enter_async_context(self._engine.connect())
             if self._own is None:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await _set_isolation_level(connection, "AUTOCOMMIT")
             result = await connection.execute(statement)
             rows, count = (result.all() if result.returns_rows else []), result.rowcount
             if not result.returns_rows:
@@ -243,7 +243,7 @@ class SQLBackend(Backend):
         lock = "BEGIN IMMEDIATE" if self._sqlite else f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"
         level = "AUTOCOMMIT" if self._sqlite else "READ COMMITTED"
         async with self._engine.connect() as connection:
-            await connection.execution_options(isolation_level=level)
+            await _set_isolation_level(connection, level)
             async with connection.begin():
                 if not await _is_in_sqlite_transaction(connection):
                     await connection.exec_driver_sql(lock)
@@ -336,6 +336,13 @@ def _driver_arguments(url: sa.URL) -> dict[str, Any]:
         return {name: int(cast("str", url.query[name])) for name in numbers}
     except ValueError:
         raise _OptionError(f"{' and '.join(numbers)} must be whole numbers") from None
+
+
+async def _set_isolation_level(connection: AsyncConnection, level: str) -> None:
+    if connection.in_transaction():
+        # A listener of an engine that was passed in has begun one: to set something, which is to stay.
+        await connection.commit()
+    await connection.execution_options(isolation_level=level)
 
 
 async def _is_in_sqlite_transaction(connection: AsyncConnection) -> bool:
