@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
+
+try:
+    import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
+    import sqlalchemy as sa
+    from sqlalchemy.exc import IntegrityError, OperationalError
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import StaticPool
+except ImportError as error:
+    raise ImportError(
+        'SQLBackend needs SQLAlchemy with its asyncio part: pip install "aiohttp-persistent-session[sql]"'
+    ) from error
 
 from ..record import Record, UserId
 from .base import (
@@ -22,24 +31,10 @@ from .base import (
     user_from_text,
     user_to_text,
 )
-
-try:
-    import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
-    import sqlalchemy as sa
-    from sqlalchemy.exc import ArgumentError, DisconnectionError, IntegrityError, OperationalError
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-    from sqlalchemy.pool import StaticPool
-except ImportError as error:
-    raise ImportError(
-        'SQLBackend needs SQLAlchemy with its asyncio part: pip install "aiohttp-persistent-session[sql]"'
-    ) from error
+from .sql_engine import BUSY_TIMEOUT, DRIVERS, is_in_sqlite_transaction, make_engine, set_isolation_level
 
 __all__ = ("SQLBackend", "persistent_sessions_table")
 
-BUSY_TIMEOUT = 10.0
-"""Seconds for which SQLite waits for another process's write before it gives up."""
-POOL_SIZE = 10
-"""Connections to PostgreSQL, in each worker, at most."""
 FAREWELL = 1.0
 """Seconds for which an abandoned connection may wait for the server to acknowledge that it ends."""
 PURGE_BATCH = 1000
@@ -48,9 +43,6 @@ LONGEST_NAME = 49
 """Characters of a table's name: PostgreSQL takes 63, of which 14 make the name of an index on it."""
 
 _driver_errors = DriverErrors("the database")
-_OPTIONS_OF_SQLALCHEMY = ("async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func")
-_DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
-_EXAMPLES = {"sqlite": "sqlite:///file", "postgresql": "postgresql://user@host/database"}
 _CREATION_LOCK = 0x7065727369737431  # any number will do, if all workers take the same one
 
 
@@ -95,13 +87,13 @@ class SQLBackend(Backend):
         self.table = _checked(table)
         self._own: AsyncEngine | None = None
         if isinstance(url_or_engine, str | sa.URL):
-            self._own = self._engine = _make_engine(url_or_engine)
+            self._own = self._engine = make_engine(url_or_engine)
         elif not isinstance(url_or_engine, AsyncEngine):
             raise TypeError(
                 "url_or_engine must be a URL or what sqlalchemy.ext.asyncio.create_async_engine returns, "
                 f"not {type(url_or_engine).__module__}.{type(url_or_engine).__qualname__}"
             )
-        elif url_or_engine.dialect.name not in _DRIVERS:
+        elif url_or_engine.dialect.name not in DRIVERS:
             raise ValueError(
                 f"url_or_engine must be an engine of sqlite or postgresql, not {url_or_engine.dialect.name}"
             )
@@ -207,7 +199,7 @@ class SQLBackend(Backend):
             self._begun.add(asyncio.current_task())
             connection = await stack.enter_async_context(self._engine.connect())
             if self._own is None:
-                await _set_isolation_level(connection, "AUTOCOMMIT")
+                await set_isolation_level(connection, "AUTOCOMMIT")
             result = await connection.execute(statement)
             rows, count = (result.all() if result.returns_rows else []), result.rowcount
             if not result.returns_rows:
@@ -243,9 +235,9 @@ class SQLBackend(Backend):
         lock = "BEGIN IMMEDIATE" if self._sqlite else f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"
         level = "AUTOCOMMIT" if self._sqlite else "READ COMMITTED"
         async with self._engine.connect() as connection:
-            await _set_isolation_level(connection, level)
+            await set_isolation_level(connection, level)
             async with connection.begin():
-                if not await _is_in_sqlite_transaction(connection):
+                if not await is_in_sqlite_transaction(connection):
                     await connection.exec_driver_sql(lock)
                 await connection.run_sync(self.table.create, checkfirst=True)
 
@@ -282,85 +274,6 @@ def _checked(table: str | sa.Table) -> sa.Table:
     if missing := set(persistent_sessions_table(sa.MetaData()).c.keys()) - set(table.c.keys()):
         raise ValueError(f"table {table.name!r} lacks the columns {', '.join(sorted(missing))}")
     return table
-
-
-def _make_engine(url: str | sa.URL) -> AsyncEngine:
-    try:
-        parsed = sa.make_url(url)
-    except (ArgumentError, ValueError):
-        # Its text may hold the password.
-        raise ValueError('the URL cannot be read: pass "sqlite:///file" or "postgresql://user@host/database"') from None
-    dialect, _, driver = parsed.drivername.partition("+")
-    expected = _DRIVERS.get(dialect)
-    if expected is None or driver not in {"", expected}:
-        raise ValueError(
-            f'url_or_engine must begin with "sqlite:" or "postgresql:", not "{parsed.drivername}:"; '
-            "for another driver pass what sqlalchemy.ext.asyncio.create_async_engine returns"
-        )
-    if dialect == "sqlite" and parsed.database == "":
-        raise ValueError('the URL names no file: pass "sqlite:///file", or "sqlite://" to keep records in memory')
-    parsed = parsed.set(drivername=f"{dialect}+{expected}")
-    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
-    if dialect == "postgresql":
-        options |= {"pool_size": POOL_SIZE, "max_overflow": 0}
-    try:
-        arguments = _driver_arguments(parsed)
-        engine = create_async_engine(parsed.difference_update_query(arguments), connect_args=arguments, **options)
-    except (ArgumentError, TypeError, ValueError) as error:
-        hint = str(error) if isinstance(error, _OptionError) else f"write it as {_EXAMPLES[dialect]}"
-        raise ValueError(f"the URL cannot be used with {dialect}: {hint}") from None
-    except ImportError as error:
-        raise ImportError(
-            f'SQLBackend needs {expected} for {dialect}: pip install "aiohttp-persistent-session[sql]"'
-        ) from error
-    if dialect == "sqlite":
-        sa.event.listen(engine.sync_engine, "connect", _use_wal)
-    else:
-        sa.event.listen(engine.sync_engine, "checkout", _drop_lost_connection)
-    return engine
-
-
-class _OptionError(ValueError):
-    """Of an option in a URL's query. Its text holds no value."""
-
-
-def _driver_arguments(url: sa.URL) -> dict[str, Any]:
-    """Return what the driver is to be passed as a number; a URL has but texts."""
-    if url.get_backend_name() == "sqlite":
-        return {"timeout": float(cast("str", url.query.get("timeout", BUSY_TIMEOUT)))}
-    known = inspect.signature(import_module("asyncpg").connect).parameters
-    if unknown := sorted(set(url.query) - {*known, *_OPTIONS_OF_SQLALCHEMY}):
-        raise _OptionError(f"asyncpg has no option {unknown[0]!r} (for sslmode=require write ssl=require)")
-    numbers = [name for name in url.query if name in known and isinstance(known[name].default, int)]
-    try:
-        return {name: int(cast("str", url.query[name])) for name in numbers}
-    except ValueError:
-        raise _OptionError(f"{' and '.join(numbers)} must be whole numbers") from None
-
-
-async def _set_isolation_level(connection: AsyncConnection, level: str) -> None:
-    if connection.in_transaction():
-        # A listener of an engine that was passed in has begun one: to set something, which is to stay.
-        await connection.commit()
-    await connection.execution_options(isolation_level=level)
-
-
-async def _is_in_sqlite_transaction(connection: AsyncConnection) -> bool:
-    """Tell whether an engine that was passed in has begun one by itself, as SQLAlchemy has users of SQLite do."""
-    driver = (await connection.get_raw_connection()).driver_connection
-    return bool(getattr(driver, "in_transaction", False))
-
-
-def _use_wal(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.close()
-
-
-def _drop_lost_connection(connection: Any, *_: object) -> None:
-    # What pool_pre_ping does, without its round trip: the driver has noticed when a server went away.
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError
 
 
 def _columns(record: Record) -> dict[str, Any]:
