@@ -100,6 +100,14 @@ async def hung_exchange(manager: PersistentSessionManager, backend: HangingBacke
     return token
 
 
+async def unanswered_exchange(manager: PersistentSessionManager, backend: HangingBackend) -> Token:
+    """Return a token whose exchange the store has done after all, and which answers again."""
+    token = await hung_exchange(manager, backend)
+    backend.go_on()
+    assert await backend.apply() == [True]
+    return token
+
+
 async def failed_exchanges(manager: PersistentSessionManager, backend: HangingBackend, number: int) -> list[Token]:
     """Return tokens whose exchange the store has refused, as it refuses every write from now on."""
     tokens = [await sign_in(manager, f"user{one}") for one in range(number)]
@@ -179,9 +187,7 @@ async def test_the_second_answer_may_be_lost_too(
     backend: HangingBackend, clock: Clock, alarms: list[str], grace_period: float
 ) -> None:
     async with make_manager(backend, clock, alarms, grace_period=grace_period) as manager:
-        token = await hung_exchange(manager, backend)
-        backend.go_on()
-        await backend.apply()
+        token = await unanswered_exchange(manager, backend)
         await until_seen_to(manager, backend, clock, token.id)
         clock.advance(300)
         backend.lose_answer("replace")
@@ -263,9 +269,7 @@ async def test_who_joined_it_at_this_worker_ends_the_matter(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
 ) -> None:
     """Its successor was handed out: a thief might bring an answer to be lost, and join, to go unnoticed for weeks."""
-    copied = await hung_exchange(manager, backend)
-    backend.go_on()
-    await backend.apply()
+    copied = await unanswered_exchange(manager, backend)
     clock.advance(5)
     joined = await exchange(manager, copied)
     assert joined.outcome is Outcome.RACE
@@ -391,9 +395,7 @@ async def test_who_would_join_it_as_it_is_being_seen_to_comes_too_late(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
 ) -> None:
     """Else the successor would be in somebody's hands, and the secret before it good for weeks all the same."""
-    copied = await hung_exchange(manager, backend)
-    backend.go_on()
-    await backend.apply()
+    copied = await unanswered_exchange(manager, backend)
     clock.advance(9.9)
 
     async def accept_slowly(_: object) -> bool:
@@ -410,9 +412,7 @@ async def test_who_would_join_it_as_it_is_being_seen_to_comes_too_late(
 async def test_who_joins_it_as_it_is_about_to_be_seen_to_ends_the_matter(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
 ) -> None:
-    copied = await hung_exchange(manager, backend)
-    backend.go_on()
-    await backend.apply()
+    copied = await unanswered_exchange(manager, backend)
     clock.advance(9.9)
     looks = Gate()
 
@@ -508,9 +508,7 @@ async def test_who_joined_in_the_grace_period_closes_it_for_others_by_being_live
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str]
 ) -> None:
     """Then the successor was handed out after all: a copy of the old token must not work for weeks."""
-    stolen = await hung_exchange(manager, backend)
-    backend.go_on()
-    await backend.apply()
+    stolen = await unanswered_exchange(manager, backend)
     await until_seen_to(manager, backend, clock, stolen.id)
     joined = current_secret(await backend.inner.get(stolen.id), stolen.secret)
     clock.advance(61)
@@ -524,9 +522,7 @@ async def test_who_is_live_without_the_new_token_was_not_answered(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock, alarms: list[str], presents_it: bool
 ) -> None:
     """The same browser may be live at a worker that reads its session, and restored at one that cannot."""
-    token = await hung_exchange(manager, backend)
-    backend.go_on()
-    await backend.apply()
+    token = await unanswered_exchange(manager, backend)
     await until_seen_to(manager, backend, clock, token.id)
     clock.advance(61)
     assert await manager.check(token.id, Client(), token.secret if presents_it else None) is not None
@@ -583,9 +579,7 @@ async def test_a_driver_may_repeat_the_exchange_that_follows_one_without_an_answ
     backend: HangingBackend, clock: Clock, alarms: list[str], grace_period: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_manager(backend, clock, alarms, grace_period=grace_period) as manager:
-        token = await hung_exchange(manager, backend)
-        backend.go_on()
-        await backend.apply()
+        token = await unanswered_exchange(manager, backend)
         await until_seen_to(manager, backend, clock, token.id)
         replace = backend.inner.replace
 
@@ -601,9 +595,7 @@ async def test_of_two_requests_one_exchanges_a_token_that_was_not_answered(
     manager: PersistentSessionManager, backend: HangingBackend, clock: Clock
 ) -> None:
     """Both see the same record, in the same millisecond; the one that loses the swap is not told that it lost."""
-    token = await hung_exchange(manager, backend)
-    backend.go_on()
-    await backend.apply()
+    token = await unanswered_exchange(manager, backend)
     await until_seen_to(manager, backend, clock, token.id)
 
     async def cut(name: str) -> None:
