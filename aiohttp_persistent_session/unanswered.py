@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TypeVar
 
 from .backends.base import BackendError
 from .record import Attempt, Record, without_answer
 from .store import Store
+
+T = TypeVar("T")
 
 KEPT = 10_000
 """Persistent sessions whose exchanges one worker sees to, at most; of more, it gives up the one that it has longest
@@ -44,8 +46,8 @@ class UnansweredExchanges:
         if self._closed or exchanged.revision <= self._handed_out.get(exchanged.id, -1):
             return
         attempt = Attempt(exchanged.spent[0], presented, exchanged.revision)
-        self._attempts[exchanged.id] = [*self._attempts.pop(exchanged.id, ()), attempt][:KEPT_OF_EACH]
-        _keep_newest(self._attempts)
+        attempts = [*self._attempts.get(exchanged.id, ()), attempt]
+        _keep(self._attempts, exchanged.id, attempts[:KEPT_OF_EACH])
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._settle_all())
 
@@ -64,9 +66,7 @@ class UnansweredExchanges:
         """
         if joined.revision < self._reopened.get(joined.id, -1):
             return False
-        self._handed_out.pop(joined.id, None)
-        self._handed_out[joined.id] = joined.revision
-        _keep_newest(self._handed_out)
+        _keep(self._handed_out, joined.id, joined.revision)
         if joined.id in self._attempts:
             self._drop(joined.id, [one for one in self._attempts[joined.id] if one.revision <= joined.revision])
         return True
@@ -87,9 +87,7 @@ class UnansweredExchanges:
             due = self._due(id)  # who joined meanwhile was handed the successor
             settled = None if stored is None else without_answer(stored, due)
             if stored is not None and settled is not None and settled.spent != stored.spent:
-                self._reopened.pop(id, None)
-                self._reopened[id] = settled.revision
-                _keep_newest(self._reopened)
+                _keep(self._reopened, id, settled.revision)
             if settled is None or await self._store.replace(settled, deadline):
                 self._drop(id, due)
                 return
@@ -118,6 +116,9 @@ class UnansweredExchanges:
                 await asyncio.sleep(TRIED_EVERY)
 
 
-def _keep_newest(kept: dict[str, Any]) -> None:
+def _keep(kept: dict[str, T], id: str, value: T) -> None:
+    """Keep ``value`` as the newest. Of too many, the one that was kept first gives way."""
+    kept.pop(id, None)
+    kept[id] = value
     if len(kept) > KEPT:
         del kept[next(iter(kept))]
