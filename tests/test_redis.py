@@ -71,8 +71,7 @@ class RedisContract(BackendContract):
 class TestRedisByUrl(RedisContract):
     @pytest.fixture
     async def backend(self, store: RedisStore) -> AsyncIterator[RedisBackend]:
-        backend = await store.backend()
-        await backend.open()
+        backend = await store.opened()
         yield backend
         await backend.close()
 

@@ -129,14 +129,14 @@ class RedisBackend(Backend):
 
     async def insert(self, record: Record) -> None:
         with _driver_errors:
-            text = _json(record, await self._index(record))
+            note, entries = await self._index(record)
+            text = _json(record, note)
             if not await self._client.set(self._key(record.id), text, nx=True, pxat=_milliseconds(record.expires_at)):
                 raise BackendError(f"the id {record.id} exists already")
             # Or the index of one who signs in and never looks would grow without end. Anywhere in it: the oldest may
             # all be alive.
-            index = self._index_key(record.user)
-            last = random.randrange(await self._client.zcard(index) + _LOOKED_AT_BY_INSERT)  # noqa: S311 -- no secret
-            await self._look_up(index, max(0, last - _LOOKED_AT_BY_INSERT + 1), last)
+            last = random.randrange(entries + _LOOKED_AT_BY_INSERT)  # noqa: S311 -- no secret
+            await self._look_up(self._index_key(record.user), max(0, last - _LOOKED_AT_BY_INSERT + 1), last)
 
     async def get(self, id: str) -> Record | None:
         with _driver_errors:
@@ -148,7 +148,8 @@ class RedisBackend(Backend):
             if not _is_due(record):
                 return await self._swap(record, record.note)
             if isinstance(self._client, RedisCluster):  # other shards, another order
-                return await self._swap(record, await self._index(record))
+                note, _ = await self._index(record)
+                return await self._swap(record, note)
             pipeline = self._client.pipeline(transaction=False)
             note = self._enter(pipeline, record)
             pipeline.evalsha(_SWAP_SHA, *self._swap_arguments(record, note))
@@ -214,12 +215,14 @@ class RedisBackend(Backend):
                 await self._client.zrem(index, *gone)
         return texts
 
-    async def _index(self, record: Record) -> str:
+    async def _index(self, record: Record) -> tuple[str, int]:
+        """Enter the record into its user's index; return the note of it, and how many entries that has."""
         # Where it can be, in one transaction: cut off half-way, the index would have no time to live.
         pipeline = self._client.pipeline(transaction=not isinstance(self._client, RedisCluster))
         note = self._enter(pipeline, record)
-        await pipeline.execute()
-        return note
+        pipeline.zcard(self._index_key(record.user))
+        *_, entries = await pipeline.execute()
+        return note, entries
 
     def _enter(self, pipeline: Any, record: Record) -> str:
         """Enter the record into its user's index, and return the note of it: when, and until when that is kept."""
