@@ -6,57 +6,77 @@ from typing import TYPE_CHECKING, Any
 from .backends.base import Backend, BackendError
 from .backends.memory import MemoryBackend
 from .cookies import CookiePolicy
-from .manager import PersistentSessionManager
-from .plugin import (
-    PERSISTENT_SESSIONS,
+from .handlers import (
+    confirm_login,
     current_persistent_session,
     forget,
     forget_everywhere,
     is_fresh,
-    persistent_session_middleware,
     persistent_sessions,
     remember,
+    restore_failed,
     revoke,
-    send_persistent_session_cookie,
-    setup,
 )
-from .record import PersistentSession, Record, Spent
+from .manager import PersistentSessionManager
+from .record import PersistentSession, Record, Repeat, Secret
+from .setup import PERSISTENT_SESSIONS, persistent_session_middleware, send_persistent_session_cookie, setup
 
 if TYPE_CHECKING:
     from .backends.mongo import MongoBackend
     from .backends.redis import RedisBackend
     from .backends.sql import SQLBackend
 
-__all__ = (
+# fmt: off -- by kind, not one a line
+__all__ = (  # noqa: RUF022 -- sorted by kind
+    "setup",
+    "persistent_session_middleware",
+    "send_persistent_session_cookie",
     "PERSISTENT_SESSIONS",
-    "Backend",
-    "BackendError",
     "CookiePolicy",
-    "MemoryBackend",
-    "MongoBackend",
-    "PersistentSession",
-    "PersistentSessionManager",
-    "Record",
-    "RedisBackend",
-    "SQLBackend",
-    "Spent",
-    "current_persistent_session",
+    "remember",
     "forget",
     "forget_everywhere",
-    "is_fresh",
-    "persistent_session_middleware",
     "persistent_sessions",
-    "remember",
+    "current_persistent_session",
     "revoke",
-    "send_persistent_session_cookie",
-    "setup",
+    "is_fresh",
+    "confirm_login",
+    "restore_failed",
+    "PersistentSessionManager",
+    "PersistentSession",
+    "Repeat",
+    "Backend",
+    "BackendError",
+    "Record",
+    "Secret",
+    "MemoryBackend",
+    "MongoBackend",
+    "RedisBackend",
+    "SQLBackend",
 )
+# fmt: on
 
 _MODULES_WITH_DRIVERS = {"MongoBackend": "mongo", "RedisBackend": "redis", "SQLBackend": "sql"}
 
 
 def __getattr__(name: str) -> Any:
     # Imported when asked for: the drivers of the stores that are not used need not be installed.
-    if name in _MODULES_WITH_DRIVERS:
+    if name not in _MODULES_WITH_DRIVERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
         return getattr(import_module(f".backends.{_MODULES_WITH_DRIVERS[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ImportError as error:
+        return _stand_in(name, error)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _stand_in(name: str, error: ImportError) -> type:
+    """Return a class that says at its first use which extra to install: looking at the package fails nowhere."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ImportError(str(error)) from error
+
+    return type(name, (), {"__init__": refuse, "__doc__": str(error)})

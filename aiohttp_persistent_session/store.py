@@ -1,134 +1,295 @@
-"""A backend as the manager calls it: calls bounded in time, failures as BackendError, an outage logged once."""
+"""A backend as the rules' work calls it: bounded in time, one call at a time while it hangs, outages logged once."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from .backends.base import Backend, BackendError, read_all
-from .record import Record, UserId, sound
+from .backends.base import Backend, BackendError
+from .backends.drivers import end_tasks, readable_ones, spawn
+from .record import Record, UserId, readable
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 T = TypeVar("T")
 
-_LONGEST_REASON = 300
+OPENS_WITHIN = 10.0
+"""Seconds that the application's start waits for a store. A slower one is opened in the background."""
+
+ASKED_AFTER = 0.1, 1.0
+"""Seconds between two questions to a store that hangs, or cannot be reached: at first, and at most."""
 
 QUIET_FOR = 60.0
 """Seconds in which one worker logs no second outage of one operation: a store that is overloaded fails now and then."""
 
+_QUICK = 0.25
+"""The part of the time-out within which a failure is no sign of a store that hangs."""
+_WRITES = ("insert", "replace")  # a sign-in whose insert hangs is undone by a delete, which waits behind it
+_LONGEST_REASON = 300
+_SET_UP_WRONG = (ValueError, TypeError, ImportError)
+_NOBODY = "A" * 22
+_NOT_OPEN = (
+    "the PersistentSessionManager is not open: use `async with manager:`, or await manager.open() as the application "
+    "starts (setup() does so by itself)"
+)
+
 
 class Store:
-    """Calls ``backend``; see there for the methods. What they raise is a BackendError, chained to its cause.
+    """Opens and closes a backend, and bounds calls of it.
 
     Args:
-        backend: whom to call.
-        timeout: seconds that one call may take. A ``deadline``, a time of the event loop's clock, may end it sooner.
+        backend: the store.
+        timeout: seconds that one run of calls may take.
     """
 
     def __init__(self, backend: Backend, timeout: float) -> None:
         self.backend = backend
         self.timeout = timeout
-        self._failing: set[str] = set()
-        self._quiet_until: dict[str, float] = {}
+        self.log = OutageLog()
+        self._is_open = False
+        self._refusal: BaseException | None = None
+        """Why no call is made at present."""
+        self._is_ready = False
+        """Whether the backend's ``open`` has succeeded."""
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._writes_wait_until = 0.0
 
-    def deadline(self) -> float:
-        """Return when a call that began now would have to end: for several calls that together take no longer."""
-        return asyncio.get_running_loop().time() + self.timeout
+    async def open(self, *, require: bool = False) -> None:
+        """Open the backend. One that cannot be reached is opened in the background, and logged as an error.
 
-    def is_over(self, deadline: float) -> bool:
-        """Tell whether a call with this deadline can only fail."""
-        return asyncio.get_running_loop().time() >= deadline
-
-    async def open(self) -> None:
-        """Open the backend; close it if that fails half-way. Not bounded in time: it may have tables to make.
+        Args:
+            require: whether a store that cannot be reached is a failure.
 
         Raises:
-            BackendError: it failed; the text says why, as it is what who starts the application sees last.
+            ValueError, TypeError, ImportError: it is set up wrong.
+            BackendError: it cannot be reached, and ``require`` is true. The text says why.
         """
+        self._is_open = True
         try:
-            await self.backend.open()
+            async with asyncio.timeout(OPENS_WITHIN):
+                await self.backend.open()
+            self._is_ready = True
         except BaseException as error:
-            with contextlib.suppress(Exception):  # what failed first is what is told
-                await self.backend.close()
-            if not isinstance(error, Exception):
+            is_unreachable = isinstance(error, Exception) and not isinstance(error, _SET_UP_WRONG)
+            if require or not is_unreachable:
+                await self.close()
+            if not is_unreachable:
                 raise
-            cause = error.__cause__ or error
-            reason = " ".join(str(cause).split())[:_LONGEST_REASON] or type(cause).__name__
-            raise BackendError(f"the store cannot be opened: {reason}") from cause
+            reason = f"the store of persistent sessions cannot be opened: {_reason(error)}"
+            if require:
+                raise BackendError(reason) from _cause(error)
+            logger.error("%s; it is tried again", reason)
+            self._ask_in_background(error)
 
     async def close(self) -> None:
-        await self.backend.close()
+        """Ask no more, and close the backend."""
+        self._is_open, self._is_ready, self._refusal = False, False, None
+        await end_tasks(self._asking, 0)
+        with contextlib.suppress(Exception):  # what it cannot close, nobody can
+            await self.backend.close()
+
+    def calls(self) -> Calls:
+        """Return a run of calls that together take no longer than ``timeout``::
+
+            async with store.calls() as calls:
+                record = await calls.get(id)
+
+        Raises:
+            BackendError: on entering, while the store hangs; on leaving, where the time was up.
+            RuntimeError: on entering, where the store is not open.
+        """
+        return Calls(self)
+
+    def refuse(self) -> None:
+        """Raise where no call is to be made."""
+        if not self._is_open:
+            raise RuntimeError(_NOT_OPEN)
+        if self._refusal is not None:
+            raise BackendError("the store is out of reach, and is tried again in the background") from self._refusal
+
+    def refuse_write(self) -> None:
+        """Raise where writes hang, while reads answer: one write at a time tries whether they still do."""
+        now = asyncio.get_running_loop().time()
+        if now < self._writes_wait_until:
+            raise BackendError("the store gives no answer to writes")
+        if self._writes_wait_until:
+            self._writes_wait_until = now + self.timeout
+
+    def answered(self, operation: str) -> None:
+        """Let all write again, where it was a write that did not hang."""
+        if operation in _WRITES:
+            self._writes_wait_until = 0.0
+
+    def hangs(self, operation: str, error: Exception) -> None:
+        """Let all calls fail at once, until one question in the background is answered."""
+        self.log.failed(operation, error)
+        if operation in _WRITES:
+            self._writes_wait_until = asyncio.get_running_loop().time() + ASKED_AFTER[1]
+        # A purge may take long where the store is well.
+        if operation != "purge" and self._is_open and self._refusal is None:
+            self._ask_in_background(error)
+
+    def _ask_in_background(self, outage: BaseException) -> None:
+        self._refusal = outage
+        spawn(self._ask_until_answered(), self._asking)
+
+    async def _ask_until_answered(self) -> None:
+        (pause, longest), is_told = ASKED_AFTER, False
+        while self._is_open:  # a driver may turn the cancellation of this task into an error of its own
+            try:
+                if not self._is_ready:
+                    async with asyncio.timeout(OPENS_WITHIN):
+                        await self.backend.open()
+                    self._is_ready = True
+                async with asyncio.timeout(self.timeout):
+                    await self.backend.get(_NOBODY)
+            except Exception as error:  # noqa: BLE001 -- whatever a driver raises: it is asked again
+                self._refusal = error
+                self.log.failed("get", error)
+                if isinstance(error, _SET_UP_WRONG) and not is_told:
+                    is_told = True
+                    logger.error("the store of persistent sessions is set up wrong: %s", _reason(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+            else:
+                self._refusal = None
+                self.log.answered("get")
+                return
+
+
+class Calls:
+    """A run of calls. What they raise is a BackendError, chained to its cause; see :class:`.backends.base.Backend`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._backend = store.backend
+        self._operation = ""
+
+    async def __aenter__(self) -> Calls:
+        self._store.refuse()
+        self._scope = asyncio.timeout(self._store.timeout)
+        await self._scope.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            self._store.hangs(self._operation, late)
+            raise BackendError("the store gave no answer in time") from late
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the time while something else is awaited; give what follows all of it."""
+        self._refuse_late()
+        self._scope.reschedule(None)
+        try:
+            yield
+        finally:
+            self._scope.reschedule(asyncio.get_running_loop().time() + self._store.timeout)
 
     async def insert(self, record: Record) -> None:
         """Insert; an insert whose answer was lost, or which a driver repeated, is found to have happened."""
-        deadline = self.deadline()
         try:
-            await self._call("insert", self.backend.insert, record, deadline=deadline)
+            await self._call("insert", self._backend.insert, record)
         except BackendError:
-            stored = await self.get(record.id, deadline)
-            if stored is None or stored.digest != record.digest:
+            stored = await self.get(record.id)
+            if stored is None or stored.secrets != record.secrets:
                 raise
 
-    async def get(self, id: str, deadline: float | None = None) -> Record | None:
-        return await self._call("get", self._get, id, deadline=deadline)
+    async def get(self, id: str) -> Record | None:
+        return await self._call("get", self._get, id)
 
     async def _get(self, id: str) -> Record | None:
-        record = await self.backend.get(id)
+        record = await self._backend.get(id)
         if record is not None and not isinstance(record, Record):
             raise TypeError(f"get must return a Record or None, not {type(record).__name__}")
-        return None if record is None else sound(record)
+        return None if record is None else readable(record)
 
-    async def replace(self, record: Record, deadline: float | None = None) -> bool:
-        return await self._call("replace", self.backend.replace, record, deadline=deadline)
+    async def replace(self, record: Record) -> bool:
+        return await self._call("replace", self._backend.replace, record)
 
     async def delete(self, id: str) -> bool:
         """Delete; a deletion whose answer was lost is found to have happened."""
-        deadline = self.deadline()
         try:
-            return await self._call("delete", self.backend.delete, id, deadline=deadline)
+            return await self._call("delete", self._backend.delete, id)
         except BackendError:
-            if await self.get(id, deadline) is None:
+            if await self.get(id) is None:
                 return True
             raise
 
-    async def of_user(self, user: UserId) -> list[Record]:
-        return read_all(sound, await self._call("of_user", self.backend.of_user, user))
+    async def of_user(self, user: UserId, limit: int) -> list[Record]:
+        records = await self._call("of_user", self._backend.of_user, user, limit)
+        return readable_ones(lambda record: record, records)
 
     async def purge(self, now: float) -> int:
-        return await self._call("purge", self.backend.purge, now)
+        return await self._call("purge", self._backend.purge, now)
 
-    async def _call(
-        self, operation: str, call: Callable[..., Awaitable[T]], *arguments: Any, deadline: float | None = None
-    ) -> T:
+    async def _call(self, operation: str, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        self._operation = operation
+        self._refuse_late()
+        if operation in _WRITES:
+            self._store.refuse_write()
         try:
-            async with asyncio.timeout_at(self.deadline() if deadline is None else deadline):
-                answer = await call(*arguments)
-        except BackendError as error:
-            self._note_failure(operation, error)
-            raise
+            answer = await call(*arguments)
         except Exception as error:
-            text = "gave no answer in time" if isinstance(error, TimeoutError) else f"failed: {type(error).__name__}"
-            failure = BackendError(f"the store {text}")
-            self._note_failure(operation, error)
-            raise failure from error
-        if operation in self._failing:
-            self._failing.discard(operation)
-            # As loud as the failure: who was told of the one is told of the other.
-            logger.warning("the store of persistent sessions answers again at %s", operation)
+            # A driver may have a limit of its own, and an error of its own for it.
+            left = (self._scope.when() or math.inf) - asyncio.get_running_loop().time()
+            is_quick = left > self._store.timeout * (1 - _QUICK)
+            (self._store.log.failed if is_quick else self._store.hangs)(operation, error)
+            if is_quick:
+                self._store.answered(operation)
+            if isinstance(error, BackendError):
+                raise
+            raise BackendError(f"the store failed: {type(error).__name__}") from error
+        self._store.log.answered(operation)
+        self._store.answered(operation)
         return answer
 
-    def _note_failure(self, operation: str, error: Exception) -> None:
-        # Each operation for itself: a store that cannot write may well be read, again and again.
+    def _refuse_late(self) -> None:
+        if self._scope.expired():
+            # A driver turned the cancellation into an answer of its own: nothing bounds a further call.
+            raise BackendError("the store gave no answer in time")
+
+
+class OutageLog:
+    """Logs each outage once, and its end. Operations count apart: a store that cannot write may well be read."""
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+        self._quiet_until: dict[str, float] = {}
+
+    def failed(self, operation: str, error: BaseException) -> None:
         now = asyncio.get_running_loop().time()
-        if operation not in self._failing and now >= self._quiet_until.get(operation, now):
-            self._failing.add(operation)
-            self._quiet_until[operation] = now + QUIET_FOR
-            logger.warning(
-                "the store of persistent sessions fails at %s; until it answers, tokens are neither judged nor deleted",
-                operation,
-                exc_info=error,
-            )
+        if operation in self._failing or now < self._quiet_until.get(operation, now):
+            return
+        self._failing.add(operation)
+        self._quiet_until[operation] = now + QUIET_FOR
+        logger.warning(
+            "the store of persistent sessions fails at %s: %s; until it answers, tokens are neither judged nor deleted",
+            operation,
+            _reason(error),
+            exc_info=error,
+        )
+
+    def answered(self, operation: str) -> None:
+        if operation in self._failing:
+            self._failing.discard(operation)
+            # The same level as the failure, so that whoever saw the alert sees the recovery.
+            logger.warning("the store of persistent sessions answers again at %s", operation)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    cause = _cause(error)
+    return " ".join(str(cause).split())[:_LONGEST_REASON].rstrip(".") or type(cause).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the driver's error."""
+    return error.__cause__ if isinstance(error, BackendError) and error.__cause__ is not None else error

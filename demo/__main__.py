@@ -1,4 +1,4 @@
-"""``python -m demo``, or ``make demo``: serves the demo on http://127.0.0.1:8080 until Ctrl-C."""
+"""``python -m demo``, or ``make demo``: serves the demo on http://127.0.0.1:8090 until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -50,9 +50,11 @@ def port(text: str) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description="Persistent sessions, to click through.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=port, default=8080, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=8090, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--secure", action="store_true", help="set Secure cookies: behind a proxy that speaks https, or on localhost"
+        "--secure",
+        action="store_true",
+        help="set Secure cookies, named __Host-...: behind a proxy that speaks https, or on localhost",
     )
     parser.add_argument(
         "--backend",
@@ -67,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=float,
         default=10,
         metavar="SECONDS",
-        help="how long a spent token may still join its exchange (default: %(default)s)",
+        help="how long a request with a spent token counts as a reload (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 

@@ -1,72 +1,41 @@
-"""The demo's application: a sign-in form with a box, the browser's facts, the user's other browsers, what happened.
+"""The demo's application: a sign-in form with a box, the browser's facts, a password page, the user's other browsers.
 
-Written to be copied from, but for two things that are marked as the demo's own: its accounts, and that it keeps spent
-tokens so that a visitor can play the thief.
+Written to be copied from. What only the demo needs is in ``theater.py``: the thief, and the list of what happened.
 """
 
 from __future__ import annotations
 
 import secrets
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from datetime import timedelta
 
-import aiohttp
-import aiohttp_jinja2
 import aiohttp_session
-import jinja2
 from aiohttp import web
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
 from aiohttp_persistent_session import (
-    PERSISTENT_SESSIONS,
     Backend,
     BackendError,
-    PersistentSession,
-    PersistentSessionManager,
+    CookiePolicy,
+    confirm_login,
     current_persistent_session,
     forget,
     forget_everywhere,
     is_fresh,
     persistent_sessions,
     remember,
+    restore_failed,
     revoke,
     setup,
 )
 
-HERE = Path(__file__).parent
-PASSWORD = "demo"  # noqa: S105 -- the demo's own: the form says it
+from . import pages, theater
+from .pages import render
+from .theater import THEATER, Theater
 
-
-@dataclass
-class Event:
-    number: int
-    at: float
-    name: str
-    user: str
-    id: str
-
-
-@dataclass
-class Theater:
-    """What the demo keeps to show what goes on; an app of yours needs none of it."""
-
-    grace_period: float
-    cookie_name: str
-    events: deque[Event] = field(default_factory=lambda: deque(maxlen=50))
-    spent: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """By id: the previous token and when it was exchanged. Never keep a token in an app of yours."""
-    numbers: count[int] = field(default_factory=lambda: count(1))
-
-    def note(self, name: str, session: PersistentSession) -> None:
-        self.events.appendleft(Event(next(self.numbers), time.time(), name, str(session.user), session.id[:6]))
-
-
-THEATER = web.AppKey("THEATER", Theater)
+PASSWORD = "demo"  # noqa: S105 -- the demo's one password: the form says it
+FRESH_FOR = timedelta(minutes=5)
 
 routes = web.RouteTableDef()
 
@@ -75,23 +44,25 @@ routes = web.RouteTableDef()
 async def home(request: web.Request) -> web.Response:
     session = await aiohttp_session.get_session(request)
     user = session.get("user")
+    if user is None and restore_failed(request):
+        # The token could not be looked up. A login form would ask for a password that need not be typed.
+        return outage(request, user=None)
     if user is None:
-        return render("welcome.html", request, error=None)
+        return render("welcome.html", request, why=request.app[THEATER].why_signed_out(request))
     current = await current_persistent_session(request)
-    theater = request.app[THEATER]
     return render(
         "home.html",
         request,
         user=user,
-        how=how_the_user_got_in(request, session),
+        how=how_the_user_got_in(session),
         fresh=await is_fresh(request),
         current=current,
         others=[one for one in await persistent_sessions(request) if not one.current],
-        spent=theater.spent.get(current.id) if current else None,
+        held=request.app[THEATER].held_by(request, current),
     )
 
 
-def how_the_user_got_in(request: web.Request, session: aiohttp_session.Session) -> str:
+def how_the_user_got_in(session: aiohttp_session.Session) -> str:
     if session.pop("just_signed_in", False):
         return "signed in"
     if session.new:
@@ -102,28 +73,48 @@ def how_the_user_got_in(request: web.Request, session: aiohttp_session.Session) 
 @routes.post("/login")
 async def login(request: web.Request) -> web.Response:
     form = await request.post()
-    name = str(form.get("name", "")).strip()
-    if not 1 <= len(name) <= 40 or not secrets.compare_digest(
-        str(form.get("password", "")).encode(), PASSWORD.encode()
-    ):
-        response = render("welcome.html", request, error="That is not a name and the password of this demo.")
-        response.set_status(403)
-        return response
-    if "keep" in form:
-        await remember(request, name)
-        session = await aiohttp_session.get_session(request)
-    else:
-        await forget(request)  # whoever was kept signed in here before is not
-        session = await aiohttp_session.new_session(request)
-        session["user"] = name
+    name, keep = str(form.get("name", "")).strip(), "keep" in form
+    if not 1 <= len(name) <= 40 or not is_password(form.get("password")):
+        error = "That is not a name and the password of this demo."
+        return render("welcome.html", request, status=403, error=error, name=name, keep=keep)
+    await remember(request, name, persistent=keep)
+    session = await aiohttp_session.get_session(request)
     session["just_signed_in"] = True
+    session["for_now"] = not keep
     raise web.HTTPSeeOther("/")
+
+
+def is_password(typed: object) -> bool:
+    return isinstance(typed, str) and secrets.compare_digest(typed.encode(), PASSWORD.encode())
 
 
 @routes.post("/logout")
 async def logout(request: web.Request) -> web.Response:
-    await forget(request)
+    # Where the store is down, this browser is signed out all the same: its cookies are deleted.
+    with suppress(BackendError):
+        await forget(request)
     raise web.HTTPSeeOther("/")
+
+
+@routes.get("/password")
+async def password_page(request: web.Request) -> web.Response:
+    """Open what is sensitive only where the password was typed a short while ago."""
+    user = (await aiohttp_session.get_session(request)).get("user")
+    if user is None:
+        raise web.HTTPSeeOther("/")
+    return render("password.html", request, user=user, fresh=await is_fresh(request, within=FRESH_FOR))
+
+
+@routes.post("/password")
+async def type_password_again(request: web.Request) -> web.Response:
+    user = (await aiohttp_session.get_session(request)).get("user")
+    if user is None:
+        raise web.HTTPSeeOther("/")
+    if not is_password((await request.post()).get("password")):
+        error = "That is not the password of this demo."
+        return render("password.html", request, status=403, user=user, fresh=False, error=error)
+    await confirm_login(request)
+    raise web.HTTPSeeOther("/password")
 
 
 @routes.post("/end-others")
@@ -138,55 +129,27 @@ async def end_one(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther("/")
 
 
-@routes.post("/close-browser")
-async def close_browser(request: web.Request) -> web.Response:
-    """End the ordinary session only: the browser forgets it when it is closed, or when it expires."""
-    (await aiohttp_session.get_session(request)).invalidate()
-    return render("closed.html", request)
+@routes.get("/{form:login|logout|end-others|end/[^/]+|close-browser|copy|thief}")
+async def back(_: web.Request) -> web.Response:
+    """Lead back whoever reloads or bookmarks the address of a form."""
+    raise web.HTTPSeeOther("/")
 
 
-@routes.post("/replay")
-async def replay(request: web.Request) -> web.Response:
-    """Play the thief: present the previous token from another place, without any other cookie."""
-    current = await current_persistent_session(request)
-    theater = request.app[THEATER]
-    spent = theater.spent.get(current.id) if current else None
-    if spent is None:
-        raise web.HTTPSeeOther("/")
-    token, at = spent
-    address, port = request.transport.get_extra_info("sockname")[:2] if request.transport else ("127.0.0.1", 8080)
-    host = f"[{address}]" if ":" in address else address
-    async with (
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as thief,
-        thief.get(
-            f"http://{host}:{port}/whoami",
-            headers={"Cookie": f"{theater.cookie_name}={token}", "User-Agent": "The thief"},
-        ) as response,
-    ):
-        stolen_user = (await response.json())["user"]
-        found_out = "Set-Cookie" in response.headers and stolen_user is None
-    return render("replayed.html", request, user=stolen_user, found_out=found_out, age=time.time() - at)
+def outage(request: web.Request, *, user: str | None, for_now: bool = False) -> web.Response:
+    unknown = user is None and restore_failed(request)
+    return render("outage.html", request, status=503, user=user, for_now=for_now, unknown=unknown)
 
 
-@routes.get("/whoami")
-async def whoami(request: web.Request) -> web.Response:
-    return web.json_response({"user": (await aiohttp_session.get_session(request)).get("user")})
-
-
-@routes.get("/events")
-async def events(request: web.Request) -> web.Response:
-    """The list as a fragment. The page asks for it without cookies, so that asking restores nothing."""
-    response = aiohttp_jinja2.render_template("events.html", request, {"events": request.app[THEATER].events})
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def render(template: str, request: web.Request, **context: Any) -> web.Response:
-    theater = request.app[THEATER]
-    context |= {"events": theater.events, "grace_period": theater.grace_period, "password": PASSWORD}
-    response = aiohttp_jinja2.render_template(template, request, context)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+@web.middleware
+async def tell_of_outage(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer where a function raises that needs the store. Live sessions and restores take care of themselves."""
+    try:
+        return await handler(request)
+    except BackendError:
+        session = await aiohttp_session.get_session(request)
+        return outage(request, user=session.get("user"), for_now=session.get("for_now", False))
 
 
 @web.middleware
@@ -207,59 +170,10 @@ async def refuse_other_sites(
     return await handler(request)
 
 
-@web.middleware
-async def tell_of_outage(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Answer where a function raises that needs the store. Live sessions and restores take care of themselves."""
-    try:
-        return await handler(request)
-    except BackendError:
-        user = (await aiohttp_session.get_session(request)).get("user")
-        response = render("outage.html", request, user=user)
-        response.set_status(503)
-        return response
-
-
 async def add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.setdefault("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-
-
-def watch(manager: PersistentSessionManager, theater: Theater) -> None:
-    """Put every signal on the list, and keep each token that was just spent."""
-    for name in ("remember", "restore", "forget", "reuse", "revoke"):
-        getattr(manager, f"on_{name}").append(_noting(theater, name))
-
-    @manager.on_restore
-    async def keep_spent_token(session: PersistentSession, request: web.Request | None) -> None:
-        if request is not None:
-            theater.spent[session.id] = (request.cookies[theater.cookie_name], time.time())
-            while len(theater.spent) > 1000:
-                del theater.spent[next(iter(theater.spent))]
-
-
-def _noting(theater: Theater, name: str) -> Callable[..., Awaitable[None]]:
-    async def note(session: PersistentSession, _: web.Request | None) -> None:
-        theater.note(name, session)
-
-    return note
-
-
-def device(user_agent: str) -> str:
-    """Name the browser and system that a user agent string most likely stands for."""
-    browsers = {
-        "The thief": "The thief",
-        "Edg/": "Edge",
-        "Firefox/": "Firefox",
-        "Chrome/": "Chrome",
-        "Safari/": "Safari",
-    }
-    systems = {"Android": "Android", "iPhone": "iPhone", "Windows": "Windows", "Mac OS": "Mac", "Linux": "Linux"}
-    browser = next((name for sign, name in browsers.items() if sign in user_agent), "A browser")
-    system = next((f" on {name}" for sign, name in systems.items() if sign in user_agent), "")
-    return browser + system
 
 
 def create_app(backend: Backend, *, secure: bool = False, grace_period: float = 10) -> web.Application:
@@ -268,22 +182,16 @@ def create_app(backend: Backend, *, secure: bool = False, grace_period: float = 
     Raises:
         ValueError: ``grace_period`` is out of range.
     """
-    cookie_name = "__Host-persistent_session" if secure else "persistent_session"
-    theater = Theater(grace_period, cookie_name)
     app = web.Application(middlewares=[refuse_other_sites])
-    app[THEATER] = theater
+    app.on_response_prepare.append(add_security_headers)
     # A key of its own at each start: the ordinary sessions end with the process, the persistent ones with their store.
     storage = EncryptedCookieStorage(
         secrets.token_bytes(32), cookie_name="session", httponly=True, samesite="Lax", secure=secure
     )
     aiohttp_session.setup(app, storage)
-    setup(app, backend=backend, cookie_name=cookie_name, secure=secure, grace_period=grace_period)
+    manager = setup(app, backend, secure=secure, grace_period=grace_period, require_store=True)
     app.middlewares.append(tell_of_outage)
-    watch(app[PERSISTENT_SESSIONS], theater)
-    app.on_response_prepare.append(add_security_headers)
-    environment = aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(HERE / "templates"))
-    environment.filters["device"] = device
-    environment.filters["clock"] = lambda at: time.strftime("%H:%M:%S", time.localtime(at))
-    app.add_routes(routes)
-    app.router.add_static("/static", HERE / "static")
+    app[THEATER] = Theater(manager, CookiePolicy(secure=secure))
+    pages.set_up(app, theater=app[THEATER], password=PASSWORD, grace_period=grace_period)
+    app.add_routes([*routes, *theater.routes])
     return app

@@ -16,19 +16,24 @@ from aiohttp.test_utils import TestServer
 
 from aiohttp_persistent_session import (
     Backend,
+    PersistentSession,
     PersistentSessionManager,
+    confirm_login,
     current_persistent_session,
     forget,
     forget_everywhere,
     is_fresh,
     persistent_sessions,
     remember,
+    restore_failed,
     revoke,
     setup,
 )
+from aiohttp_persistent_session.sessions import NO_RECORD, Mark
 
-TOKEN = "persistent_session"
+TOKEN = "__Host-persistent_session"
 SESSION = "AIOHTTP_SESSION"
+SIGNALS = ("remember", "restore", "forget", "repeat", "reuse", "revoke")
 DAY = 24 * 3600
 ANSWERS_WITHIN = 30.0
 """Seconds that a store may take where a test waits for its answer: for the slowest machine, no rule's boundary."""
@@ -98,6 +103,8 @@ class Worker:
     http: aiohttp.ClientSession
     events: list[tuple[str, str]] = field(default_factory=list)
     """What the signals told: name and id."""
+    told: list[tuple[str, PersistentSession]] = field(default_factory=list)
+    """The same, with all that receivers were shown."""
 
 
 @dataclass
@@ -195,12 +202,13 @@ routes = web.RouteTableDef()
 @routes.get("/me")
 async def me(request: web.Request) -> web.Response:
     session = await aiohttp_session.get_session(request)
-    persistent_session = session.get("persistent_session")
+    mark = Mark.of(session)
     return web.json_response(
         {
             "user": session.get("user"),
-            "id": persistent_session and persistent_session.split()[0],
+            "id": None if mark is None or mark.id == NO_RECORD else mark.id,
             "fresh": await is_fresh(request),
+            "restore_failed": restore_failed(request),
             "cart": session.get("cart"),
         }
     )
@@ -210,7 +218,7 @@ async def me(request: web.Request) -> web.Response:
 async def login(request: web.Request) -> web.Response:
     form = await request.post()
     user: Any = form["user"]
-    await remember(request, int(user) if user.isdigit() else user)
+    await remember(request, int(user) if user.isdigit() else user, persistent="for_now" not in form)
     raise web.HTTPFound("/me")
 
 
@@ -219,6 +227,12 @@ async def login_unremembered(request: web.Request) -> web.Response:
     session = await aiohttp_session.new_session(request)
     session["user"] = (await request.post())["user"]
     raise web.HTTPFound("/me")
+
+
+@routes.post("/confirm")
+async def confirm(request: web.Request) -> web.Response:
+    await confirm_login(request)
+    return web.Response()
 
 
 @routes.post("/logout")
@@ -289,14 +303,15 @@ class Workers:
         if prepare is not None:
             prepare(app)
         events: list[tuple[str, str]] = []
-        for name in ("remember", "restore", "forget", "reuse", "revoke"):
-            getattr(manager, f"on_{name}").append(_recorder(events, name))
+        told: list[tuple[str, PersistentSession]] = []
+        for name in SIGNALS:
+            getattr(manager, f"on_{name}").append(_recorder(events, told, name))
         server = TestServer(app)
         await server.start_server()
         http = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0, force_close=True)
         )
-        worker = Worker(app, manager, server, http, events)
+        worker = Worker(app, manager, server, http, events, told)
         self.running.append(worker)
         return worker
 
@@ -307,8 +322,11 @@ class Workers:
             await worker.server.close()
 
 
-def _recorder(events: list[tuple[str, str]], name: str) -> Callable[..., Awaitable[None]]:
-    async def record(persistent_session: Any, request: web.Request | None) -> None:
+def _recorder(
+    events: list[tuple[str, str]], told: list[tuple[str, PersistentSession]], name: str
+) -> Callable[..., Awaitable[None]]:
+    async def record(persistent_session: PersistentSession, request: web.Request | None) -> None:
+        told.append((name, persistent_session))
         events.append((name, persistent_session.id))
 
     return record

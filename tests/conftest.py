@@ -13,8 +13,9 @@ from .stores import STORES, Store, make_store, mongodb_url, postgresql_url, redi
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "store" in metafunc.fixturenames and getattr(metafunc.module, "EVERY_STORE", False):
-        metafunc.parametrize("store", STORES, indirect=True)
+    names = getattr(metafunc.module, "EVERY_STORE", False)
+    if "store" in metafunc.fixturenames and names:
+        metafunc.parametrize("store", STORES if names is True else names, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,8 @@ def sockets_that_drivers_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
         if getattr(getattr(item, "module", None), "KILLS_SERVERS", False):
             # Or earlier, of its own accord; where warnings are errors, this one comes wrapped.
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))

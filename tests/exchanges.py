@@ -1,21 +1,29 @@
-"""Signing in and exchanging tokens by the manager alone, without HTTP."""
+"""Signing in and presenting tokens to a manager alone, without HTTP."""
 
 from __future__ import annotations
 
-from aiohttp_persistent_session import PersistentSession, PersistentSessionManager
-from aiohttp_persistent_session.manager import Restoration
-from aiohttp_persistent_session.record import Client
+from collections.abc import Sequence
+
+from aiohttp_persistent_session import PersistentSessionManager
+from aiohttp_persistent_session.lifecycle import Result
+from aiohttp_persistent_session.record import Browser
 from aiohttp_persistent_session.tokens import Token
 
+SOMEBODY = Browser("Test/1.0", "192.0.2.1")
 
-async def sign_in(manager: PersistentSessionManager, user: str | int = "alice") -> Token:
-    token, _ = await manager.remember(user, data=None, client=Client(), replaces=(), request=None)
+
+async def sign_in(manager: PersistentSessionManager, user: str | int = "alice", *, persistent: bool = True) -> Token:
+    token, record = manager.registry.new_record(user, data="{}", persistent=persistent, browser=SOMEBODY)
+    await manager.registry.begin(record, replaces=())
     return token
 
 
-async def exchange(manager: PersistentSessionManager, token: Token) -> Restoration:
-    return await manager.restore(token, client=Client(), accept=_anybody, request=None)
+async def restore(manager: PersistentSessionManager, token: Token) -> Result:
+    """Present a token without a live session."""
+    return await manager.lifecycle.restore([token], SOMEBODY)
 
 
-async def _anybody(_: PersistentSession) -> bool:
-    return True
+async def check(manager: PersistentSessionManager, token: Token, session: int, *, shown: bool = True) -> Result:
+    """Let a live session's record be read, with its token or without."""
+    tokens: Sequence[Token] = [token] if shown else ()
+    return await manager.lifecycle.check(token.id, tokens, session, SOMEBODY)

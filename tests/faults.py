@@ -93,8 +93,8 @@ class FaultyBackend(Backend):
     async def delete(self, id: str) -> bool:
         return await self._run("delete", lambda: self.inner.delete(id))
 
-    async def of_user(self, user: UserId) -> list[Record]:
-        return await self._run("of_user", lambda: self.inner.of_user(user))
+    async def of_user(self, user: UserId, limit: int) -> list[Record]:
+        return await self._run("of_user", lambda: self.inner.of_user(user, limit))
 
     async def purge(self, now: float) -> int:
         return await self._run("purge", lambda: self.inner.purge(now))

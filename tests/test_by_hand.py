@@ -34,7 +34,7 @@ def statements(beginning: str) -> list[str]:
 
 async def users(backend: Backend) -> tuple[int, int]:
     """Return how many records alice and bob have."""
-    return len(await backend.of_user("alice")), len(await backend.of_user("bob"))
+    return len(await backend.of_user("alice", 10)), len(await backend.of_user("bob", 10))
 
 
 async def fill(backend: Backend) -> None:
@@ -49,6 +49,7 @@ async def fill(backend: Backend) -> None:
 
 
 async def test_sqlite(tmp_path: Path) -> None:
+    """The statements for ``sqlite3`` show who is signed in, sign a user out, and purge."""
     store = SQLiteStore(tmp_path)
     backend = await store.backend()
     await backend.open()
@@ -77,6 +78,7 @@ async def postgresql(postgresql_url: str) -> AsyncIterator[PostgreSQLStore]:
 
 
 async def test_postgresql(postgresql: PostgreSQLStore) -> None:
+    """The same for ``psql``."""
     backend = await postgresql.backend()
     await backend.open()
     await fill(backend)
@@ -100,6 +102,7 @@ async def redis_store(redis_url: str) -> AsyncIterator[RedisStore]:
 
 
 async def test_redis(redis_store: RedisStore) -> None:
+    """The same for ``redis-cli``."""
     record = make_record(user="alice")
     lines = re.findall(r"^    redis-cli (.*?)  +#", (DOCS / "redis.md").read_text(), re.MULTILINE)
 
@@ -116,5 +119,5 @@ async def test_redis(redis_store: RedisStore) -> None:
     assert run(ids) == [record.id]
     assert '"user":"s:alice"' in run(look)[0]
     assert run(delete) == ["1"]
-    assert await backend.of_user("alice") == []
+    assert await backend.of_user("alice", 10) == []
     await backend.close()

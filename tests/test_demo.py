@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import os
@@ -14,37 +13,30 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from aiohttp_persistent_session import PERSISTENT_SESSIONS, MemoryBackend
-from demo.app import create_app, device
+from demo.app import create_app
+from demo.pages import device
 
 from .browser import Clock
+from .chromium import started_chromium
 from .faults import FaultyBackend
-from .servers.processes import free_port, program
+from .servers.processes import free_port
 
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
-CHROMIUM_FLAGS = [
-    "--no-sandbox",  # it runs as root in containers
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TOKEN, SESSION = "persistent_session", "session"
+
+in_chromium = pytest.mark.browser
 
 
 @pytest.fixture
 async def chromium() -> AsyncIterator[Browser]:
-    path = program("chromium", "chromium-browser", "google-chrome")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+    async with started_chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
@@ -75,6 +67,11 @@ async def cookies(context: BrowserContext) -> dict[str, str]:
     return {cookie["name"]: cookie["value"] for cookie in await context.cookies()}
 
 
+def beginning(token: str) -> str:
+    """What the page shows of a token: the part before the dot never changes."""
+    return token.partition(".")[2][:6]
+
+
 async def photograph(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
     await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
@@ -84,7 +81,9 @@ async def how(page: Page) -> str:
     return (await page.locator("#how").inner_text()).strip()
 
 
+@in_chromium
 async def test_the_box_keeps_the_visitor_in_when_the_session_is_gone(context: BrowserContext) -> None:
+    """With the box ticked, the visitor is in again after the session, and the page shows the token before and after."""
     page = await context.new_page()
     await page.goto("/")
     await photograph(page, "1-welcome")
@@ -99,8 +98,11 @@ async def test_the_box_keeps_the_visitor_in_when_the_session_is_gone(context: Br
     await page.reload()
     assert await how(page) == "restored from a token"
     await page.locator("#events .restore").wait_for()
+    after = (await cookies(context))[TOKEN]
+    assert after != before
+    await expect(page.locator("#token-before")).to_have_text(beginning(before))
+    await expect(page.locator("#token")).to_have_text(beginning(after))
     await photograph(page, "3-restored")
-    assert (await cookies(context))[TOKEN] != before
     (token,) = [cookie for cookie in await context.cookies() if cookie["name"] == TOKEN]
     assert (token["httpOnly"], token["sameSite"]) == (True, "Lax")
     await page.get_by_role("button", name="Sign out").click()
@@ -110,69 +112,167 @@ async def test_the_box_keeps_the_visitor_in_when_the_session_is_gone(context: Br
     await page.get_by_role("heading", name="Sign in").wait_for()
 
 
-async def test_without_the_box_the_visitor_is_out_after_the_session(context: BrowserContext) -> None:
+@in_chromium
+async def test_without_the_box_the_visitor_is_out_after_the_browser_is_closed(context: BrowserContext) -> None:
+    """The button that closes the browser takes the token too where the box was not ticked."""
     page = await context.new_page()
     await sign_in(page, keep=False)
-    assert TOKEN not in await cookies(context)
-    await photograph(page, "4-not-remembered")
-    await context.clear_cookies(name=SESSION)
-    await page.reload()
+    (token,) = [cookie for cookie in await context.cookies() if cookie["name"] == TOKEN]
+    assert token["expires"] == -1
+    await photograph(page, "4-until-the-browser-is-closed")
+    await page.get_by_role("button", name="Close the browser").click()
+    await page.get_by_text("It has forgotten both cookies").wait_for()
+    assert await cookies(context) == {}
+    await page.get_by_role("link", name="Open it again").click()
     await page.get_by_role("heading", name="Sign in").wait_for()
 
 
-async def test_five_tabs_opened_at_once_after_the_session_ended_are_all_in(context: BrowserContext) -> None:
-    page = await context.new_page()
+async def copy_and_come_back(page: Page) -> None:
     await sign_in(page)
-    await context.clear_cookies(name=SESSION)
-    tabs = [await context.new_page() for _ in range(5)]
-    await asyncio.gather(*(tab.goto("/") for tab in tabs))
-    for tab in tabs:
-        assert await tab.get_by_role("heading", level=1).inner_text() == "You are alice"
-    await context.clear_cookies(name=SESSION)
-    await page.reload()
-    assert await page.get_by_role("heading", level=1).inner_text() == "You are alice"
-
-
-async def test_the_buttons_end_the_session_and_replay_the_token(context: BrowserContext, clock: Clock) -> None:
-    page = await context.new_page()
-    await sign_in(page)
-    await page.get_by_role("button", name="End only the ordinary session").click()
-    await page.get_by_role("heading", name="The ordinary session is over").wait_for()
+    await page.get_by_role("button", name="Copy the token").click()
+    await page.get_by_role("button", name="Close the browser").click()
+    await page.get_by_role("heading", name="As if the browser were closed").wait_for()
     await photograph(page, "5-closed")
-    await page.get_by_role("link", name="Open the page again").click()
-    assert await how(page) == "restored from a token"
-    for seconds, verdict in ((5, "Joined, for now"), (25, "Refused"), (40, "Found out")):
-        clock.advance(seconds)
-        await page.get_by_role("button", name="Replay the previous token").click()
-        assert await page.locator("#verdict").inner_text() == verdict
-        await photograph(page, f"6-replayed-after-{seconds}")
-        await page.get_by_role("link", name="Back").click()
-    await page.get_by_role("heading", name="Sign in").wait_for()
-    await page.locator("#events .reuse").wait_for()
+    await page.get_by_role("link", name="Open it again").click()
+    await page.get_by_text("You hold another one now.").wait_for()
+
+
+async def send_the_thief(page: Page) -> str:
+    await page.get_by_role("button", name="Let the thief visit").click()
+    return await page.locator("#verdict").inner_text()
+
+
+@in_chromium
+async def test_a_copy_is_found_out_once_the_countdown_is_over(context: BrowserContext, clock: Clock) -> None:
+    """The copy of a spent token is found out 90 s after the exchange, and the page says why nobody is signed in."""
+    page = await context.new_page()
+    await copy_and_come_back(page)
+    assert await page.locator("#thief-token").inner_text() == await page.locator("#token-before").inner_text()
+    await page.get_by_role("timer").filter(has_text="s").wait_for()
+    await photograph(page, "6-counting")
+    clock.advance(91)
+    await page.reload()
+    await page.get_by_text("The time is up.").wait_for()
+    assert await send_the_thief(page) == "Found out"
     await photograph(page, "7-found-out")
+    await page.get_by_role("link", name="Back").click()
+    await page.get_by_role("heading", name="Sign in").wait_for()
+    await page.get_by_text("a copy of your token was found out").wait_for()
+    await page.locator("#events .reuse").wait_for()
+    await photograph(page, "8-why-nobody-is-signed-in")
+    await sign_in(page)
 
 
+@in_chromium
+async def test_a_copy_that_is_used_early_is_found_out_later(context: BrowserContext, clock: Clock) -> None:
+    """A thief who comes early is served, then let in, then found out; each page says so."""
+    page = await context.new_page()
+    await copy_and_come_back(page)
+    assert await send_the_thief(page) == "Served, and given nothing"
+    await page.get_by_role("link", name="Back").click()
+    clock.advance(11)
+    assert await send_the_thief(page) == "Let in, for now"
+    await page.locator("#events .repeat").wait_for()
+    await photograph(page, "9-let-in")
+    await page.get_by_role("link", name="Back").click()
+    clock.advance(45)
+    assert await send_the_thief(page) == "Still in, for now"
+    await page.get_by_role("link", name="Back").click()
+    clock.advance(46)
+    await page.reload()
+    await page.get_by_text("The time is up.").wait_for()
+    assert await send_the_thief(page) == "Found out"
+
+
+@in_chromium
+async def test_a_copy_that_is_used_beside_a_live_owner_is_found_out(context: BrowserContext, clock: Clock) -> None:
+    """The owner need not close the browser: once a copy was used, the owner's session moves on to another token."""
+    page = await context.new_page()
+    await sign_in(page)
+    await page.get_by_role("button", name="Copy the token").click()
+    assert await send_the_thief(page) == "Let in, for now"
+    await page.get_by_role("link", name="Back").click()
+    held = (await cookies(context))[TOKEN]
+    clock.advance(11)
+    await page.reload()
+    assert (await cookies(context))[TOKEN] != held
+    clock.advance(91)
+    await page.reload()
+    await page.get_by_text("The time is up.").wait_for()
+    assert await send_the_thief(page) == "Found out"
+
+
+@in_chromium
+async def test_ending_all_other_browsers_gives_this_one_another_persistent_session(context: BrowserContext) -> None:
+    """This browser gets a new record, so that no copy of its old token survives."""
+    page = await context.new_page()
+    await sign_in(page)
+    other = await page.context.browser.new_context(base_url=page.url)  # type: ignore[union-attr]  # it has a browser
+    await sign_in(await other.new_page())
+    await page.reload()
+    await page.get_by_role("button", name="Copy the token").click()
+    before = (await cookies(context))[TOKEN]
+    await page.get_by_role("button", name="End them all").click()
+    await page.get_by_text("None. Sign in as alice").wait_for()
+    assert (await cookies(context))[TOKEN].partition(".")[0] != before.partition(".")[0]
+    assert await page.get_by_role("button", name="Let the thief visit").is_disabled()
+    await other.close()
+
+
+@in_chromium
+async def test_the_password_page_asks_again_after_a_restore(context: BrowserContext, clock: Clock) -> None:
+    """The password page opens for 5 minutes after the password was typed, and asks for it otherwise."""
+    page = await context.new_page()
+    await sign_in(page)
+    await page.get_by_role("link", name="Change the password").click()
+    assert await page.locator("#fresh").inner_text() == "fresh"
+    clock.advance(301)
+    await page.reload()
+    assert await page.locator("#fresh").inner_text() == "not fresh"
+    await page.get_by_label("Password").fill("wrong")
+    await page.get_by_role("button", name="Confirm").click()
+    await page.get_by_role("alert").wait_for()
+    await page.get_by_label("Password").fill("demo")
+    await page.get_by_role("button", name="Confirm").click()
+    await expect(page.locator("#fresh")).to_have_text("fresh")
+    await context.clear_cookies(name=SESSION)
+    await page.reload()
+    assert await page.locator("#fresh").inner_text() == "not fresh"
+    await photograph(page, "10-password")
+    await page.get_by_role("button", name="Confirm").click()
+    await expect(page.locator("#fresh")).to_have_text("fresh")
+    await context.clear_cookies()
+    await page.reload()
+    await page.get_by_role("heading", name="Sign in").wait_for()
+
+
+@in_chromium
 async def test_another_browser_is_listed_and_ended_from_here(
     chromium: Browser, context: BrowserContext, demo: TestServer
 ) -> None:
+    """A browser that was ended from another one is signed out, and its page says so."""
     other = await chromium.new_context(base_url=str(demo.make_url("/")))
     other_page, page = await other.new_page(), await context.new_page()
     await sign_in(other_page)
     await sign_in(page)
     await page.get_by_text("Your other browsers").wait_for()
-    await photograph(page, "8-other-browsers")
+    await photograph(page, "11-other-browsers")
     await page.get_by_role("button", name="End", exact=True).click()
     await page.get_by_text("None. Sign in as alice").wait_for()
     await other_page.reload()
     await other_page.get_by_role("heading", name="Sign in").wait_for()
+    await other_page.get_by_text("The reason that the app was told: revoked.").wait_for()
     await other.close()
 
 
+@in_chromium
 async def test_the_live_list_shows_events_without_a_reload_and_restores_nothing(context: BrowserContext) -> None:
+    """The list of events goes on by itself, and asking for it exchanges no token."""
     page = await context.new_page()
     await sign_in(page)
-    await page.get_by_role("button", name="End only the ordinary session").click()
-    other = await context.browser.new_context(base_url=page.url)  # type: ignore[union-attr]
+    await page.get_by_role("button", name="Close the browser").click()
+    await page.get_by_role("heading", name="As if the browser were closed").wait_for()
+    other = await context.browser.new_context(base_url=page.url)  # type: ignore[union-attr]  # it has a browser
     other_page = await other.new_page()
     await other_page.goto("/")
     await other_page.get_by_role("button", name="Sign in").click()
@@ -181,11 +281,13 @@ async def test_the_live_list_shows_events_without_a_reload_and_restores_nothing(
     await other.close()
 
 
+@in_chromium
 @pytest.mark.parametrize("width", [390, 1180])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_page_fits_a_phone_and_a_desktop(
-    chromium: Browser, demo: TestServer, width: int, scheme: str
+    chromium: Browser, demo: TestServer, clock: Clock, width: int, scheme: str
 ) -> None:
+    """Nothing is wider than the window, no event is cut, and the browser has nothing to complain of."""
     context = await chromium.new_context(
         base_url=str(demo.make_url("/")), viewport={"width": width, "height": 800}, color_scheme=scheme
     )
@@ -193,18 +295,56 @@ async def test_the_page_fits_a_phone_and_a_desktop(
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     await sign_in(page)
-    await photograph(page, f"9-{width}-{scheme}")
+    for _ in range(12):
+        clock.advance(11)
+        await context.clear_cookies(name=SESSION)
+        await page.reload()
+    await photograph(page, f"12-{width}-{scheme}")
     assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    shown = page.locator("#events li")
+    assert await shown.count() == 10
+    assert await page.locator("#events ol").evaluate("list => list.scrollHeight - list.clientHeight") == 0
     assert errors == []
     await context.close()
 
 
-async def test_a_wrong_password_is_told(context: BrowserContext) -> None:
+@in_chromium
+@pytest.mark.parametrize("keep", [True, False])
+async def test_with_secure_cookies_the_demo_works_on_localhost(chromium: Browser, clock: Clock, keep: bool) -> None:
+    """With --secure the cookie has the prefix __Host-, and everything works as without."""
+    app = create_app(MemoryBackend(), secure=True)
+    app[PERSISTENT_SESSIONS].clock = clock
+    async with TestServer(app) as server:
+        context = await chromium.new_context(base_url=str(server.make_url("/").with_host("localhost")))
+        page = await context.new_page()
+        await sign_in(page, keep=keep)
+        assert set(await cookies(context)) == {f"__Host-{TOKEN}", SESSION}
+        if keep:
+            await page.get_by_role("button", name="Copy the token").click()
+        await page.get_by_role("button", name="Close the browser").click()
+        await page.get_by_role("heading", name="As if the browser were closed").wait_for()
+        assert set(await cookies(context)) == ({f"__Host-{TOKEN}"} if keep else set())
+        await page.get_by_role("link", name="Open it again").click()
+        if keep:
+            assert await how(page) == "restored from a token"
+            assert await send_the_thief(page) == "Served, and given nothing"
+        else:
+            await page.get_by_role("heading", name="Sign in").wait_for()
+        await context.close()
+
+
+@in_chromium
+async def test_a_wrong_password_keeps_name_and_box(context: BrowserContext) -> None:
+    """After a wrong password the form holds the name and the box as they were."""
     page = await context.new_page()
     await page.goto("/")
+    await page.get_by_label("Name").fill("bob")
+    await page.get_by_label("Keep me signed in").uncheck()
     await page.get_by_label("Password").fill("wrong")
     await page.get_by_role("button", name="Sign in").click()
     await page.get_by_role("alert").wait_for()
+    assert await page.get_by_label("Name").input_value() == "bob"
+    assert not await page.get_by_label("Keep me signed in").is_checked()
     assert TOKEN not in await cookies(context)
 
 
@@ -219,8 +359,7 @@ async def test_a_wrong_password_is_told(context: BrowserContext) -> None:
     ],
 )
 async def test_another_sites_form_is_turned_away(demo: TestServer, headers: dict[str, str], status: int) -> None:
-    import aiohttp
-
+    """Only a form of this site is taken (CSRF)."""
     async with (
         aiohttp.ClientSession() as http,
         http.post(
@@ -233,29 +372,85 @@ async def test_another_sites_form_is_turned_away(demo: TestServer, headers: dict
         assert response.status == status
 
 
-async def test_while_the_store_is_down_the_visitor_is_told_and_stays_signed_in(chromium: Browser, clock: Clock) -> None:
-    backend = FaultyBackend(MemoryBackend())
-    app = create_app(backend)
+@pytest.mark.parametrize(
+    "path", ["/login", "/logout", "/end-others", "/end/some-id", "/close-browser", "/copy", "/thief", "/password"]
+)
+async def test_the_address_of_a_form_leads_back_to_the_first_page(demo: TestServer, path: str) -> None:
+    """A reload or a bookmark of a form's address shows the first page, no error."""
+    async with aiohttp.ClientSession() as http, http.get(demo.make_url(path), allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (303, "/")
+
+
+@pytest.fixture
+async def store() -> FaultyBackend:
+    return FaultyBackend(MemoryBackend())
+
+
+@pytest.fixture
+async def page_of_frail_demo(chromium: Browser, clock: Clock, store: FaultyBackend) -> AsyncIterator[Page]:
+    app = create_app(store)
     app[PERSISTENT_SESSIONS].clock = clock
     async with TestServer(app) as server:
         context = await chromium.new_context(base_url=str(server.make_url("/")))
         context.set_default_timeout(20_000)
-        page = await context.new_page()
-        await sign_in(page)
-        backend.break_down()
-        answer = await page.goto("/")
-        assert answer is not None
-        assert answer.status == 503
-        await page.get_by_role("heading", name="You are alice, and stay signed in").wait_for()
-        await photograph(page, "10-outage")
-        await context.clear_cookies(name=SESSION)
-        await page.goto("/")
-        await page.get_by_role("button", name="Sign in").click()
-        await page.get_by_role("heading", name="Nobody can sign in just now").wait_for()
-        backend.heal()
-        await page.get_by_role("link", name="Try again").click()
-        await page.get_by_role("heading", name="You are alice").wait_for()
+        yield await context.new_page()
         await context.close()
+
+
+@in_chromium
+async def test_while_the_store_is_down_the_visitor_is_told_and_stays_signed_in(
+    page_of_frail_demo: Page, store: FaultyBackend
+) -> None:
+    """A visitor with the box is told that he stays signed in, and is; also where only the token is left."""
+    page = page_of_frail_demo
+    await sign_in(page)
+    store.break_down()
+    answer = await page.goto("/")
+    assert answer is not None
+    assert answer.status == 503
+    await page.get_by_role("heading", name="You are alice, and stay signed in").wait_for()
+    await photograph(page, "13-outage")
+    await page.context.clear_cookies(name=SESSION)
+    await page.goto("/")
+    await page.get_by_role("heading", name="Please try again in a moment").wait_for()
+    assert await page.get_by_role("button", name="Sign in").count() == 0
+    await photograph(page, "14-outage-unknown")
+    store.heal()
+    await page.get_by_role("link", name="Try again").click()
+    await page.get_by_role("heading", name="You are alice").wait_for()
+
+
+@in_chromium
+async def test_while_the_store_is_down_one_can_sign_in_without_the_box(
+    page_of_frail_demo: Page, store: FaultyBackend
+) -> None:
+    """The outage page tells a visitor who is not kept in that he is not, and how to sign in all the same."""
+    page = page_of_frail_demo
+    await page.goto("/")
+    store.break_down()
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("heading", name="Nobody can be kept signed in just now").wait_for()
+    await page.get_by_role("link", name="Try again").click()
+    await page.get_by_label("Keep me signed in").uncheck()
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("heading", name="You are alice, until this browser is closed").wait_for()
+    await photograph(page, "15-outage-without-the-box")
+    store.heal()
+    await page.get_by_role("link", name="Try again").click()
+    await page.get_by_text("No persistent session: you signed in without the box").wait_for()
+    await page.get_by_role("link", name="Change the password").click()
+    await expect(page.locator("#fresh")).to_have_text("fresh")
+
+
+@in_chromium
+async def test_one_can_sign_out_while_the_store_is_down(page_of_frail_demo: Page, store: FaultyBackend) -> None:
+    """A sign-out during an outage deletes this browser's cookies all the same."""
+    page = page_of_frail_demo
+    await sign_in(page)
+    store.break_down("delete", "get")
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("heading", name="Sign in").wait_for()
+    assert TOKEN not in await cookies(page.context)
 
 
 def start(*arguments: str, cache: Path | None = None) -> subprocess.Popen[str]:

@@ -1,24 +1,32 @@
-"""Nothing that signs anybody in is in a log, a repr, an exception or the store."""
+"""Nothing that signs anybody in is in a log, a repr, an exception, a pickle or the store."""
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import json
 import logging
+import pickle
 import re
 import traceback
 from base64 import b64encode, urlsafe_b64encode
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import pytest
 from aiohttp import web
 
-from aiohttp_persistent_session import remember
-from aiohttp_persistent_session.record import Client, Policy, exchange
+from aiohttp_persistent_session import PersistentSession, Record, Secret, remember, rules
+from aiohttp_persistent_session.lifecycle import Result
+from aiohttp_persistent_session.policy import Policy
+from aiohttp_persistent_session.record import Browser as BrowserInfo
+from aiohttp_persistent_session.rules import Moment, Outcome
 from aiohttp_persistent_session.testing import make_record
-from aiohttp_persistent_session.tokens import Token, digest, new_salt, successor
+from aiohttp_persistent_session.tokens import Token, digest
 
-from .browser import TOKEN, Browser, Clock, Worker, Workers
+from .browser import SIGNALS, TOKEN, Browser, Clock, Worker, Workers
 from .faults import FaultyBackend
+
+SOMEBODY = BrowserInfo("Test/1.0", "192.0.2.1")
 
 
 def spellings(token: str) -> list[str]:
@@ -30,9 +38,70 @@ def spellings(token: str) -> list[str]:
     return [*token.split("."), *(urlsafe_b64encode(half).decode() for half in raw), *texts]
 
 
+class Life:
+    """A browser that goes through all that can happen to a token, and every token that there was."""
+
+    def __init__(self, worker: Worker, backend: FaultyBackend, clock: Clock) -> None:
+        self.browser = Browser(worker)
+        self.tokens: set[str] = set()
+        self._backend = backend
+        self._clock = clock
+
+    async def get(self, path: str = "/me", *, by: Browser | None = None) -> None:
+        browser = by or self.browser
+        browser.take(await browser.send("GET", path))
+        self.tokens.add(browser.token or "")
+
+    async def sign_in(self) -> None:
+        async with asyncio.timeout(10):
+            while (await self.browser.post("/login", data={"user": "alice"})).status != 302:
+                await asyncio.sleep(0.01)  # until the store is found to answer again
+        self.tokens.add(self.browser.token or "")
+
+    async def restores(self) -> None:
+        """Exchange, fail to, join, be late, rotate, and leave a thief behind."""
+        await self.sign_in()
+        await self.get("/die")
+        await self.sign_in()
+        copy = self.browser.clone()
+        for path in ("/me", "/me?fail", "/me", "/slow"):
+            self._clock.advance(3)
+            self.browser.end_session()
+            await self.get(path)
+        for pause in (5, 30, 61, 95):
+            self._clock.advance(pause)
+            await self.get()
+        copy.end_session()
+        await self.get(by=copy)
+        await self.get()
+
+    async def repeats(self) -> None:
+        """Lose each answer, and be refused in the end."""
+        await self.sign_in()
+        self.browser.end_session()
+        for _ in range(3):
+            self._clock.advance(12)
+            self.tokens.add((await self.browser.send("GET", "/me")).token or "")
+        await self.get("/devices")
+        self.tokens.add((await self.browser.post("/logout-everywhere?keep=1")).token or "")
+        self._clock.advance(12)
+        self.browser.end_session()
+        await self.get("/me?refuse")
+
+    async def outages(self) -> None:
+        """Present, sign out and sign in while the store fails, and while it hangs."""
+        for fault in (self._backend.break_down, self._backend.hang):
+            await self.sign_in()
+            fault()
+            self.browser.end_session()
+            await self.get()
+            await self.browser.send("POST", "/logout")
+            await self.browser.send("POST", "/login", data={"user": "alice"})
+            self._backend.heal()
+
+
 async def whole_life(workers: Workers, backend: FaultyBackend, clock: Clock) -> set[str]:
-    """Sign in, restore, join, be late, be reused, be revoked, fail: return every token that there was."""
-    tokens: set[str] = set()
+    """Return every token that there was."""
 
     async def login_and_die(request: web.Request) -> web.Response:
         await remember(request, "alice")
@@ -43,49 +112,27 @@ async def whole_life(workers: Workers, backend: FaultyBackend, clock: Clock) -> 
             raise ZeroDivisionError
         return "refuse" not in request.query
 
-    worker = await workers(backend, handlers={"/die": login_and_die}, validate=validate, timeout=0.05)
-    browser = Browser(worker)
+    async def slow(_: web.Request) -> web.Response:
+        clock.advance(20)
+        return web.Response()
 
-    async def get(path: str = "/me", **options: object) -> None:
-        browser.take(await browser.send("GET", path, **options))
-        tokens.add(browser.token or "")
-
-    await browser.sign_in()
-    tokens.add(browser.token or "")
-    await get("/die")
-    await browser.sign_in()
-    stolen = browser.clone()
-    stolen.end_session()
-    for path in ("/me", "/me?fail", "/me"):
-        browser.end_session()
-        await get(path)
-    for pause in (5, 30, 61):
-        clock.advance(pause)
-        await stolen.send("GET", "/me")
-    for fault in (backend.break_down, backend.hang):
-        backend.heal()
-        await browser.sign_in()
-        tokens.add(browser.token or "")
-        fault()
-        browser.end_session()
-        await get()
-        await browser.send("POST", "/logout")
-        await browser.send("POST", "/login", data={"user": "alice"})
-    backend.heal()
-    browser.end_session()
-    await get("/me?refuse")
-    await browser.sign_in()
-    await get("/devices")
-    tokens.discard("")
-    return tokens
+    handlers = {"/die": login_and_die, "/slow": slow}
+    worker = await workers(backend, handlers=handlers, validate=validate, timeout=0.05, rotate_interval=60)
+    life = Life(worker, backend, clock)
+    await life.restores()
+    await life.repeats()
+    await life.outages()
+    assert {name for name, _ in worker.events} == set(SIGNALS)
+    return life.tokens - {""}
 
 
 async def test_no_log_line_at_debug_level_holds_a_secret(
     workers: Workers, backend: FaultyBackend, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Whatever happens to a token, its text is in no message, no argument and no traceback."""
     caplog.set_level(logging.DEBUG)
     tokens = await whole_life(workers, backend, clock)
-    assert len(tokens) >= 5
+    assert len(tokens) >= 10
     logged = caplog.text + "".join(repr(record.args) + str(record.__dict__) for record in caplog.records)
     assert "aiohttp_persistent_session" in logged
     for token in tokens:
@@ -94,38 +141,77 @@ async def test_no_log_line_at_debug_level_holds_a_secret(
 
 
 async def test_the_store_holds_no_secret(workers: Workers, backend: FaultyBackend, clock: Clock) -> None:
+    """Digests alone: whoever reads the store can sign in as nobody."""
+    dump = ""
+    insert, replace = backend.insert, backend.replace
+
+    def note(record: Record) -> None:
+        nonlocal dump
+        dump += repr(record) + str(asdict(record))
+        dump += json.dumps(asdict(record), default=lambda raw: b64encode(raw).decode())
+
+    async def noted_insert(record: Record) -> None:
+        note(record)
+        await insert(record)
+
+    async def noted_replace(record: Record) -> bool:
+        note(record)
+        return await replace(record)
+
+    backend.insert, backend.replace = noted_insert, noted_replace  # type: ignore[method-assign]  # what is written is noted
     tokens = await whole_life(workers, backend, clock)
-    stored = backend.inner._records
-    assert stored
-    dump = repr(stored) + "".join(str(asdict(record)) for record in stored.values())
-    dump += "".join(
-        json.dumps(asdict(record), default=lambda raw: b64encode(raw).decode()) for record in stored.values()
-    )
+    assert dump
     for token in tokens:
         for text in spellings(token):
             assert text not in dump
 
 
-def test_no_repr_holds_a_secret() -> None:
+def test_no_repr_holds_a_secret_or_a_digest() -> None:
+    """Tokens show their id; records, verdicts and results do not show what they are compared with."""
     token = Token.generate()
-    salt, policy = new_salt(), Policy()
-    record = make_record(id=token.id, digest=digest(token.secret))
-    exchanged = exchange(record, token.secret, salt, record.created_at, policy, Client())
-    shown = repr(token) + str(token) + f"{token}" + repr(record) + repr(exchanged) + repr([token, exchanged.spent])
-    for text in spellings(token.cookie_value):
+    record = make_record(id=token.id, secrets=(Secret(token.digest, 0.0),))
+    new = token.with_new_secret()
+    moment = Moment(record.seen_at, Policy(), SOMEBODY, new.digest)
+    verdict = rules.restore(record, token.digest, moment)
+    result = Result(verdict.outcome, verdict.record, new, verdict.session)
+    shown = repr([token, record, result, *record.secrets]) + f"{token} {record} {result}"
+    for text in [*spellings(token.cookie_value), *spellings(new.cookie_value)]:
         assert text not in shown
-    for raw in (record.digest, exchanged.digest, salt):
-        assert repr(raw) not in shown
+    for raw in (token.digest, new.digest):
+        assert repr(raw)[2:-1] not in repr([token, record, result, *record.secrets])
+
+
+def test_a_token_is_not_pickled_or_copied_into_a_cache() -> None:
+    """What pickles it would put it where nobody guards it."""
+    token = Token.generate()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="not pickled") as caught:
+            pickle.dumps(token, protocol)
+        assert not any(text in str(caught.value) for text in spellings(token.cookie_value))
+    with pytest.raises(TypeError, match="not pickled"):
+        copy.deepcopy(token)
+    with pytest.raises(TypeError):
+        json.dumps(token)
 
 
 def test_no_exception_of_the_rules_holds_a_secret() -> None:
+    """A mistake of ours ends in a traceback, which is logged."""
     token = Token.generate()
-    record = make_record(id=token.id, digest=digest(token.secret))
+    record = make_record(id=token.id, secrets=(Secret(token.digest, 0.0),))
     with pytest.raises(AttributeError) as caught:
-        exchange(record, token.secret, new_salt(), record.created_at, None, Client())  # type: ignore[arg-type]
+        rules.restore(record, token.digest, Moment(record.seen_at, None, SOMEBODY, token.digest))  # type: ignore[arg-type]  # the mistake
     text = "".join(traceback.format_exception(caught.value))
-    for spelling in spellings(token.cookie_value):
+    for spelling in [*spellings(token.cookie_value), repr(token.digest)[2:-1]]:
         assert spelling not in text
+
+
+def test_what_is_shown_of_a_persistent_session_has_no_secret_in_it() -> None:
+    """No digest either: an application may put it into a page."""
+    names = {field.name for field in fields(PersistentSession)}
+    assert not names & {"secrets", "secret", "digest", "token", "selector", "revision"}
+    record = make_record()
+    shown = repr(PersistentSession.of(record, record.expires_at))
+    assert repr(record.secrets[0].digest)[2:-1] not in shown
 
 
 async def test_the_id_is_safe_to_show(worker: Worker, browser: Browser) -> None:
@@ -143,24 +229,32 @@ async def test_the_id_is_safe_to_show(worker: Worker, browser: Browser) -> None:
     assert (await browser.get()).user == "alice"
 
 
-def test_a_reader_of_the_store_cannot_compute_the_successor() -> None:
-    """Salt and digests are all that is stored; the key of the derivation is the secret itself."""
-    secret, salt = Token.generate().secret, new_salt()
-    following = successor(secret, salt)
-    for key in (digest(secret), salt, digest(following), b""):
-        for message in (digest(secret), salt, digest(following), b""):
-            assert successor(key, message) != following
-            assert successor(key, message) != secret
+def test_a_reader_of_the_store_cannot_compute_a_secret() -> None:
+    """The successor is random: nothing that is stored, and no secret of before, leads to it."""
+    token = Token.generate()
+    successors = [token.with_new_secret() for _ in range(100)]
+    assert len({one.secret for one in successors}) == 100
+    assert {one.selector for one in successors} == {token.selector}
+    assert {len(one.secret) for one in successors} == {32}
+    assert token.secret not in {one.secret for one in successors}
 
 
-def test_the_successor_is_hmac_sha256_keyed_with_the_secret() -> None:
-    """RFC 4231, test case 1, read as secret and salt."""
-    key, data = bytes([0x0B]) * 20, b"Hi There"
-    expected = "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
-    assert successor(key, data).hex() == expected
+def test_a_digest_is_sha_256() -> None:
+    """FIPS 180-4, example of one block."""
+    assert digest(b"abc").hex() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_presented_cannot_be_the_digest_that_is_stored() -> None:
+    """A stolen store is no stolen token: the digest, presented as a secret, is a copy."""
+    token = Token.generate()
+    record = make_record(id=token.id, secrets=(Secret(token.digest, 0.0),))
+    forged = Token(token.selector, token.digest)
+    moment = Moment(record.seen_at, Policy(), SOMEBODY, None)
+    assert rules.restore(record, forged.digest, moment).outcome is Outcome.REUSE
 
 
 async def test_one_browsers_token_is_never_in_anothers_response(worker: Worker) -> None:
+    """Neither in a header nor in the list of devices."""
     alice, bob = Browser(worker), Browser(worker)
     await alice.sign_in("alice")
     reply = await bob.sign_in("bob")

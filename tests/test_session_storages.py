@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
 from aiohttp_persistent_session import MemoryBackend, forget, remember
+from aiohttp_persistent_session.tokens import Token
 
-from .browser import SESSION, TOKEN, Browser, Clock, Worker, Workers
+from .browser import DAY, SESSION, TOKEN, Browser, Clock, Worker, Workers
 from .faults import FaultyBackend
 
 
@@ -48,6 +49,7 @@ def storage(request: pytest.FixtureRequest) -> aiohttp_session.AbstractStorage:
 async def test_sign_in_restore_and_sign_out(
     workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage
 ) -> None:
+    """The whole way works with each kind of storage."""
     browser = Browser(await workers(backend, storage=storage))
     await browser.post("/cart", data={"item": "book"})
     await browser.sign_in()
@@ -66,6 +68,7 @@ async def test_sign_in_restore_and_sign_out(
 async def test_a_joined_request_saves_no_session(
     workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage
 ) -> None:
+    """One token opens one session."""
     browser = Browser(await workers(backend, storage=storage))
     await browser.sign_in()
     browser.end_session()
@@ -77,6 +80,7 @@ async def test_a_joined_request_saves_no_session(
 
 
 async def test_a_forged_encrypted_session_is_restored_over(workers: Workers) -> None:
+    """What a storage cannot read counts as no session."""
     storage = EncryptedCookieStorage(b"0123456789abcdef0123456789abcdef")
     browser = Browser(await workers(MemoryBackend(), storage=storage))
     await browser.sign_in()
@@ -95,9 +99,7 @@ async def keyed(workers: Workers, backend: FaultyBackend, server_side: ServerSid
     return await workers(backend, storage=server_side)
 
 
-async def test_aiohttp_security_473_the_sessions_key_changes_at_sign_in(
-    keyed: Worker, server_side: ServerSideStorage
-) -> None:
+async def test_aiohttp_security_473_the_sessions_key_changes_at_sign_in(keyed: Worker) -> None:
     """Fixation: a key that the attacker planted before the sign-in is worth nothing after it."""
     browser = Browser(keyed)
     await browser.post("/cart", data={"item": "book"})
@@ -110,6 +112,7 @@ async def test_aiohttp_security_473_the_sessions_key_changes_at_sign_in(
 
 
 async def test_symfony_cve_2015_8124_the_sessions_key_changes_at_a_restore(keyed: Worker) -> None:
+    """A key that was planted before the restore is worth nothing after it."""
     browser = Browser(keyed)
     await browser.sign_in()
     browser.end_session()
@@ -124,6 +127,7 @@ async def test_symfony_cve_2015_8124_the_sessions_key_changes_at_a_restore(keyed
 async def test_a_sign_in_over_a_live_session_leaves_nothing_under_its_key(
     keyed: Worker, server_side: ServerSideStorage
 ) -> None:
+    """A copy of the former key finds an empty session."""
     browser = Browser(keyed)
     await browser.sign_in("alice")
     thief = browser.clone()
@@ -134,6 +138,7 @@ async def test_a_sign_in_over_a_live_session_leaves_nothing_under_its_key(
 
 
 async def test_signing_out_leaves_nothing_under_the_sessions_key(keyed: Worker, server_side: ServerSideStorage) -> None:
+    """A copy of the key finds an empty session."""
     browser = Browser(keyed)
     await browser.sign_in()
     key = browser.cookies[SESSION]
@@ -160,10 +165,12 @@ async def test_a_sign_in_whose_session_cannot_be_saved_remembers_nobody(
     storage.failing = True
     reply = await browser.post("/login", data={"user": "alice"})
     assert (reply.status, reply.cookies) == (500, {})
-    assert await backend.of_user("alice") == []
+    assert await backend.of_user("alice", 10) == []
 
 
 async def test_the_session_key_option_says_where_the_user_is(workers: Workers) -> None:
+    """Applications keep the user's id where they like."""
+
     async def page(request: web.Request) -> web.Response:
         return web.json_response((await aiohttp_session.get_session(request)).get("uid"))
 
@@ -175,6 +182,8 @@ async def test_the_session_key_option_says_where_the_user_is(workers: Workers) -
 
 
 async def test_sub_applications_share_what_the_root_set_up(workers: Workers) -> None:
+    """One ``setup`` on the outermost application is enough."""
+
     async def login(request: web.Request) -> web.Response:
         await remember(request, "alice")
         return web.Response()
@@ -211,21 +220,11 @@ async def test_a_sign_out_that_the_store_fails_empties_the_session_all_the_same(
         assert (await copied.get()).user is None
 
 
-async def test_a_sign_out_amid_a_failing_handler_stands(workers: Workers, backend: FaultyBackend) -> None:
-    async def fail(request: web.Request) -> web.Response:
-        await forget(request)
-        raise ValueError
-
-    browser = Browser(await workers(backend, handlers={"/fail": fail}))
-    await browser.sign_in()
-    assert (await browser.get("/fail")).status == 500
-    assert (await browser.get()).user is None
-    assert await backend.of_user("alice") == []
-
-
 async def test_a_session_storage_that_fails_too_is_logged(
     workers: Workers, backend: FaultyBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The token is deleted all the same."""
+
     class Failing(ServerSideStorage):
         async def save_session(self, *args: Any) -> None:
             if self.stored:
@@ -238,3 +237,137 @@ async def test_a_session_storage_that_fails_too_is_logged(
     reply = await browser.post("/logout")
     assert (reply.status, reply.cookies[TOKEN].value) == (500, "")
     assert "could not be emptied" in caplog.text
+
+
+async def test_a_sign_out_amid_a_failing_handler_empties_each_kind_of_session(
+    workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage
+) -> None:
+    """aiohttp-session saves nothing after an exception: the sign-out does so itself."""
+
+    async def fail(request: web.Request) -> web.Response:
+        await forget(request)
+        raise ValueError
+
+    browser = Browser(await workers(backend, storage=storage, handlers={"/fail": fail}))
+    await browser.sign_in()
+    assert (await browser.get("/fail")).status == 500
+    assert (await browser.get()).user is None
+    assert await backend.of_user("alice", 10) == []
+
+
+async def test_each_kind_of_session_is_restored_rotated_confirmed_and_kept(
+    workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage, clock: Clock
+) -> None:
+    """A later exchange, a rotation, a password typed again, a new record: the session goes on."""
+    browser = Browser(await workers(backend, storage=storage))
+    await browser.sign_in()
+    clock.advance(DAY + 61)
+    token = browser.token
+    assert (await browser.get()).user == "alice"
+    assert browser.token != token
+    browser.end_session()
+    clock.advance(3)
+    assert (await browser.get()).json["fresh"] is False
+    await browser.post("/cart", data={"item": "book"})
+    await browser.post("/confirm")
+    assert (await browser.post("/logout-everywhere?keep=1")).json == 1
+    reply = await browser.get()
+    assert (reply.user, reply.json["cart"], reply.json["fresh"]) == ("alice", "book", True)
+
+
+async def test_a_copy_that_is_found_out_ends_each_kind_of_session(
+    workers: Workers, backend: FaultyBackend, storage: aiohttp_session.AbstractStorage
+) -> None:
+    """A reuse with a live session: nothing is left of it, in the cookie or under its key."""
+    browser = Browser(await workers(backend, storage=storage))
+    await browser.sign_in()
+    copied = browser.clone()
+    del copied.cookies[TOKEN]
+    selector = (browser.token or "").partition(".")[0]
+    browser.cookies[TOKEN] = f"{selector}.{Token.generate().cookie_value.partition('.')[2]}"
+    reply = await browser.get()
+    assert (reply.user, reply.token, SESSION in reply.cookies) == (None, "", True)
+    assert (await browser.get()).user is None
+    assert (await copied.get()).user is None
+    if isinstance(storage, ServerSideStorage):
+        assert storage.stored[copied.cookies[SESSION]] == "{}"
+
+
+async def test_keeping_this_browser_changes_the_sessions_key(keyed: Worker, server_side: ServerSideStorage) -> None:
+    """A copy of the former key is worth nothing."""
+    browser = Browser(keyed)
+    await browser.sign_in()
+    old = browser.cookies[SESSION]
+    await browser.post("/logout-everywhere?keep=1")
+    assert browser.cookies[SESSION] != old
+    assert server_side.stored[old] == "{}"
+    assert (await browser.get()).user == "alice"
+
+
+async def test_a_session_that_is_superseded_keeps_what_is_under_its_key(
+    keyed: Worker, server_side: ServerSideStorage, clock: Clock
+) -> None:
+    """The request is anonymous and saves nothing: another tab may use the key's session with its token."""
+    browser = Browser(keyed)
+    await browser.sign_in()
+    copied = Browser(keyed, {SESSION: browser.cookies[SESSION]})
+    browser.end_session()
+    await browser.get()
+    clock.advance(91)
+    await browser.get()
+    stored = dict(server_side.stored)
+    reply = await copied.get()
+    assert (reply.user, reply.cookies) == (None, {})
+    assert server_side.stored == stored
+
+
+async def test_a_storage_that_fails_while_a_session_is_loaded_spends_no_token(
+    workers: Workers, backend: FaultyBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether the session is live cannot be known then."""
+
+    class Failing(ServerSideStorage):
+        failing = False
+
+        async def load_session(self, request: web.Request) -> aiohttp_session.Session:
+            if self.failing:
+                raise ConnectionError
+            return await super().load_session(request)
+
+    storage = Failing()
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="needs no session")
+
+    browser = Browser(await workers(backend, storage=storage, handlers={"/": page}))
+    await browser.sign_in()
+    token = browser.token
+    browser.end_session()
+    storage.failing = True
+    reply = await browser.get("/")
+    assert (reply.text, reply.cookies) == ("needs no session", {})
+    assert "could not be loaded: ConnectionError" in caplog.text
+    storage.failing = False
+    assert (await browser.get()).token not in (None, "", token)
+
+
+async def test_a_session_that_cannot_be_confirmed_stays_as_it_was(workers: Workers, backend: FaultyBackend) -> None:
+    """The old key cannot be emptied: the handler learns of it, and nothing is sent."""
+
+    class Failing(ServerSideStorage):
+        failing = False
+
+        async def save_session(self, *arguments: Any) -> None:
+            if self.failing:
+                raise ConnectionError
+            await super().save_session(*arguments)
+
+    storage = Failing()
+    browser = Browser(await workers(backend, storage=storage))
+    await browser.sign_in()
+    storage.failing = True
+    reply = await browser.post("/confirm")
+    assert reply.status == 500
+    assert SESSION not in reply.cookies
+    storage.failing = False
+    assert (await browser.get()).user == "alice"

@@ -7,9 +7,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from aiohttp_persistent_session import MemoryBackend
-from aiohttp_persistent_session.cookies import is_meant_for_shared_caches, keep_out_of_shared_caches
+from aiohttp_persistent_session.caching import is_meant_for_shared_caches, keep_private
+from aiohttp_persistent_session.tokens import Token
 
-from .browser import TOKEN, Browser, Workers
+from .browser import DAY, TOKEN, Browser, Clock, Workers
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize("value", PUBLIC)
 async def test_a_response_marked_for_shared_caches_is_not_renewed(browser: Browser, value: str) -> None:
+    """What its handler gives to everybody carries nobody's token."""
     reply = await browser.get("/cc", params={"Cache-Control": value})
     assert TOKEN not in reply.cookies
     assert reply.headers["Cache-Control"] == value
@@ -57,6 +59,7 @@ async def test_a_response_marked_for_shared_caches_is_not_renewed(browser: Brows
 async def test_a_new_token_makes_it_private_with_a_warning(
     browser: Browser, value: str, kept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The token must be sent, so the response cannot be shared; the log names the path."""
     browser.end_session()
     reply = await browser.get("/cc", params={"Cache-Control": value})
     assert reply.token
@@ -85,6 +88,7 @@ async def test_a_new_token_makes_it_private_with_a_warning(
 async def test_every_other_response_with_a_token_is_private(
     browser: Browser, value: str | None, expected: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Set-Cookie alone keeps a response out of no cache (RFC 9111, 7.3)."""
     if kind == "new":
         browser.end_session()
     reply = await browser.get("/cc", params={} if value is None else {"Cache-Control": value})
@@ -123,6 +127,7 @@ async def test_the_deletion_is_kept_out_too(browser: Browser) -> None:
 
 
 async def test_a_response_without_a_token_is_left_as_it_is(browser: Browser) -> None:
+    """Nothing is changed that carries nothing of ours."""
     reply = await Browser(browser.worker).get("/cc", params={"Cache-Control": "public, max-age=60"})
     assert reply.headers["Cache-Control"] == "public, max-age=60"
     assert "Cache-Control" not in (await Browser(browser.worker).get("/cc")).headers
@@ -141,9 +146,46 @@ async def test_a_response_without_a_token_is_left_as_it_is(browser: Browser) -> 
     ],
 )
 def test_fields_that_come_apart_or_malformed_are_read_as_one(fields: list[str], shared: bool) -> None:
+    """A cache that reads generously must not find leave where we found none."""
     headers = CIMultiDict([("Cache-Control", field) for field in fields])
     assert is_meant_for_shared_caches(headers) is shared
-    keep_out_of_shared_caches(headers)
+    keep_private(headers)
     assert not is_meant_for_shared_caches(headers)
     assert "private" in headers["Cache-Control"]
     assert len(headers.getall("Cache-Control")) == 1
+
+
+async def test_a_rotated_token_makes_it_private_too(
+    browser: Browser, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every new token counts, whatever it was issued for."""
+    clock.advance(DAY + 61)
+    token = browser.token
+    reply = await browser.get("/cc", params={"Cache-Control": "public, max-age=60"})
+    assert reply.token not in (None, token)
+    assert reply.headers["Cache-Control"] == "max-age=60, private"
+    assert "made private" in caplog.text
+
+
+async def test_a_response_to_a_join_may_be_shared(browser: Browser) -> None:
+    """It carries no token."""
+    browser.end_session()
+    tab = browser.clone()
+    await browser.get()
+    reply = await tab.get("/cc", params={"Cache-Control": "public, max-age=60"})
+    assert (reply.cookies, reply.headers["Cache-Control"]) == ({}, "public, max-age=60")
+
+
+async def test_the_deletion_of_a_copys_cookie_makes_it_private(browser: Browser) -> None:
+    """From a shared cache it would sign others out."""
+    selector = (browser.token or "").partition(".")[0]
+    wrong = f"{selector}.{Token.generate().cookie_value.partition('.')[2]}"
+    reply = await Browser(browser.worker, {TOKEN: wrong}).get("/cc", params={"Cache-Control": "public"})
+    assert (reply.token, reply.headers["Cache-Control"]) == ("", "private")
+
+
+async def test_what_the_handler_puts_on_a_renewed_response_is_kept(browser: Browser) -> None:
+    """Only what a shared cache reads as leave is taken back, and only where a token must be sent."""
+    reply = await browser.get("/cc", params={"Cache-Control": "max-age=60, immutable", "Vary": "Accept"})
+    assert reply.token == browser.token
+    assert (reply.headers["Cache-Control"], reply.headers["Vary"]) == ("max-age=60, immutable, private", "Accept")

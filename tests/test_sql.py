@@ -1,9 +1,14 @@
 """SQLBackend over SQLite and a real PostgreSQL: the contract, many at once, faults, and what is at rest."""
 
+# ruff: noqa: F401, F811 -- fixtures are imported, and named again as parameters
+# ruff: noqa: S608 -- the table's name is ours
+
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -24,15 +29,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from aiohttp_persistent_session import BackendError, PersistentSessionManager
 from aiohttp_persistent_session.backends.sql import SQLBackend, persistent_sessions_table
-from aiohttp_persistent_session.record import Client
 from aiohttp_persistent_session.testing import BackendContract, make_record
 
+from .exchanges import restore, sign_in
 from .servers.postgresql import (
     PostgreSQL,
     PostgreSQLStore,
     SQLiteStore,
-    postgresql_server,  # noqa: F401
-    postgresql_url,  # noqa: F401
+    postgresql_server,
+    postgresql_url,
 )
 
 Store: TypeAlias = PostgreSQLStore | SQLiteStore
@@ -78,7 +83,7 @@ class TestSQLiteInMemory(BackendContract):
 
 class TestPostgreSQL(BackendContract):
     @pytest.fixture
-    async def backend(self, postgresql_url: str) -> AsyncIterator[SQLBackend]:  # noqa: F811
+    async def backend(self, postgresql_url: str) -> AsyncIterator[SQLBackend]:
         store = PostgreSQLStore(postgresql_url)
         backend = await store.backend()
         await backend.open()
@@ -98,7 +103,7 @@ class TestPassedEngine(BackendContract):
         if url is None:
             store = PostgreSQLStore(request.getfixturevalue("postgresql_url"))
             await store.prepare()
-            url = store.url.replace("postgresql:", "postgresql+asyncpg:")
+            url = store.url_of_an_engine
         engine = create_async_engine(url)
         backend = SQLBackend(engine)
         await backend.open()
@@ -141,11 +146,11 @@ async def test_what_is_written_through_an_engine_that_begins_transactions_is_com
     store: Store
     if kind.startswith("sqlite"):
         store = SQLiteStore(tmp_path)
-        engine = create_async_engine(store.url.replace("sqlite:", "sqlite+aiosqlite:"))
+        engine = create_async_engine(store.url_of_an_engine)
         engine = begins_transactions(engine) if "begins" in kind else engine
     else:
         store = PostgreSQLStore(request.getfixturevalue("postgresql_url"))
-        engine = create_async_engine(store.url.replace("postgresql:", "postgresql+asyncpg:"))
+        engine = create_async_engine(store.url_of_an_engine)
         engine = looks_first(engine) if "looks" in kind else engine.execution_options(isolation_level=kind)
     own = await store.backend()
     backend = SQLBackend(engine, table=own.table)
@@ -172,16 +177,16 @@ async def test_columns_that_migrations_added_are_left_alone(tmp_path: Path) -> N
     record = make_record()
     await backend.insert(record)
     assert await backend.get(record.id) == record
-    assert await backend.of_user(record.user) == [record]
+    assert await backend.of_user(record.user, 10) == [record]
     await backend.close()
 
 
-async def test_the_schema_that_an_engine_puts_in_place_is_where_the_table_is_made(postgresql_url: str) -> None:  # noqa: F811
+async def test_the_schema_that_an_engine_puts_in_place_is_where_the_table_is_made(postgresql_url: str) -> None:
     store = PostgreSQLStore(postgresql_url)
     await store.prepare()
     elsewhere = await store.backend()
     await elsewhere.open()  # a table of the same name, where the map does not lead
-    engine = create_async_engine(store.url.replace("postgresql:", "postgresql+asyncpg:"))
+    engine = create_async_engine(store.url_of_an_engine)
     async with engine.begin() as connection:
         await connection.execute(sa.schema.CreateSchema("tenant"))
     backend = SQLBackend(engine.execution_options(schema_translate_map={None: "tenant"}))
@@ -267,7 +272,7 @@ async def test_the_longest_ids_of_users_fit_the_index(store: Store, user: int | 
     await backend.open()
     record = make_record(user=user)
     await backend.insert(record)
-    assert await backend.of_user(user) == [record]
+    assert await backend.of_user(user, 10) == [record]
 
 
 async def test_a_table_that_exists_is_not_touched(store: Store) -> None:
@@ -280,13 +285,65 @@ async def test_a_table_that_exists_is_not_touched(store: Store) -> None:
         await run(backend, f"DROP INDEX ix_{backend.table.name}_user_id")
 
 
-async def test_a_table_that_lacks_a_column_is_told_at_start_up(store: Store) -> None:
-    """Not at the first sign-in: a migration may have been forgotten."""
-    backend = await store.backend()
+@pytest.mark.parametrize("passed", [False, True])
+async def test_a_table_that_lacks_columns_is_a_value_error_that_names_them(store: Store, passed: bool) -> None:
+    """It is told at start-up, because a migration may have been forgotten, and no later try mends it."""
+    own = await store.backend()
+    await own.open()
+    table = own.table.name
+    for column in ("user_agent", "version"):
+        await run(own, f"ALTER TABLE {table} DROP COLUMN {column}")
+    engine = create_async_engine(store.url_of_an_engine)
+    backend = SQLBackend(engine) if passed else await store.backend()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"the table '{table}' lacks the columns user_agent, version"):
+            await backend.open()
+    with pytest.raises(BackendError, match="not open"):
+        await backend.get("x" * 22)
+    for column, default in (("user_agent", "''"), ("version", "1")):
+        kind = "TEXT" if column == "user_agent" else "INTEGER"
+        await run(own, f"ALTER TABLE {table} ADD COLUMN {column} {kind} NOT NULL DEFAULT {default}")
     await backend.open()
-    await run(backend, f"ALTER TABLE {backend.table.name} DROP COLUMN user_agent")
-    with pytest.raises(BackendError, match=r"cannot be opened: .*user_agent"):
-        await PersistentSessionManager(await store.backend()).open()
+    record = make_record()
+    await backend.insert(record)
+    assert await backend.get(record.id) == record
+    await backend.close()
+    await engine.dispose()
+
+
+async def test_a_table_that_is_there_and_cannot_be_read_is_a_store_that_fails(postgresql_url: str) -> None:
+    """Its columns are all there: somebody may grant the right to read them."""
+    store = PostgreSQLStore(postgresql_url)
+    own = await store.backend()
+    await own.open()
+    role = f"reader_{secrets.token_hex(4)}"
+    await run(own, f"CREATE ROLE {role}")
+
+    engine = create_async_engine(store.url_of_an_engine)
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def become_reader(connection: Any, _: object) -> None:
+        connection.cursor().execute(f"SET ROLE {role}")
+
+    with pytest.raises(BackendError) as caught:
+        await SQLBackend(engine).open()
+    assert isinstance(caught.value.__cause__, SQLAlchemyError)
+    await engine.dispose()
+    await run(own, f"DROP ROLE {role}")
+    await store.clean()
+
+
+async def test_it_is_opened_again_after_it_failed(postgresql_server: PostgreSQL) -> None:
+    backend = SQLBackend(postgresql_server.url)
+    postgresql_server.kill()
+    for _ in range(2):
+        with pytest.raises(BackendError) as caught:
+            await backend.open()
+        assert caught.value.__cause__ is not None
+    await asyncio.to_thread(postgresql_server.start)
+    await backend.open()
+    assert await backend.get("x" * 22) is None
+    await backend.close()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +351,9 @@ async def test_a_table_that_lacks_a_column_is_told_at_start_up(store: Store) -> 
     [
         ("mysql://u@h/d", ValueError, "sqlite:"),
         ("postgresql+psycopg://u@h/d", ValueError, "create_async_engine"),
-        ("no url", ValueError, "cannot be read"),
+        ("no url", ValueError, "cannot be read: pass"),
+        ("postgresql://u@h:hunter2/d", ValueError, "cannot be read: the port is no number"),
+        ("postgresql://u:hunter@2@h:x/d", ValueError, "cannot be read: percent-encode the user and the password"),
         ("sqlite:///", ValueError, "names no file"),
         (5, TypeError, "create_async_engine"),
         (sa.create_engine("sqlite://"), TypeError, "create_async_engine"),
@@ -307,15 +366,20 @@ async def test_a_table_that_lacks_a_column_is_told_at_start_up(store: Store) -> 
     ],
 )
 def test_wrong_arguments_say_what_to_pass(argument: Any, error: type[Exception], text: str) -> None:
-    with pytest.raises(error, match=text):
+    with pytest.raises(error, match=text) as caught:
         SQLBackend(argument)
+    assert "hunter" not in str(caught.value)
 
 
 def test_options_that_the_driver_knows_are_taken() -> None:
     SQLBackend("postgresql://u@h/d?ssl=require&command_timeout=3&prepared_statement_cache_size=0")
 
 
-async def test_numbers_among_the_options_reach_the_driver_as_such(postgresql_url: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_password_may_have_a_slash() -> None:
+    SQLBackend("postgresql://u:hunter/2@h/d")
+
+
+async def test_numbers_among_the_options_reach_the_driver_as_such(postgresql_url: str, tmp_path: Path) -> None:
     store = PostgreSQLStore(postgresql_url)
     await store.prepare()
     backend = SQLBackend(f"{store.url}?timeout=5&statement_cache_size=0")
@@ -348,13 +412,13 @@ async def test_a_row_that_is_none_of_ours_is_a_store_that_fails(store: Store) ->
     await backend.open()
     record = make_record()
     await backend.insert(record)
-    await run(backend, f"UPDATE {backend.table.name} SET spent = 'junk'")  # noqa: S608
+    await run(backend, f"UPDATE {backend.table.name} SET secrets = 'junk'")
     with pytest.raises(BackendError) as caught:
         await backend.get(record.id)
     assert isinstance(caught.value.__cause__, ValueError)
     other = make_record(user=record.user)
     await backend.insert(other)
-    assert await backend.of_user(record.user) == [other]
+    assert await backend.of_user(record.user, 10) == [other]
     await backend.close()
 
 
@@ -444,10 +508,52 @@ async def test_4_processes_swap_on_one_sqlite_file(tmp_path: Path) -> None:
 async def fill(backend: SQLBackend, count: int, **changes: Any) -> None:
     await backend.insert(make_record(**changes))
     copied = ", ".join(column.name for column in backend.table.c if column.name != "id")
-    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"  # noqa: S608
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"
     padded = "substr('0000000000000000000000' || i, -22)" if backend._sqlite else "lpad(i::text, 22, '0')"
     name = backend.table.name
-    await run(backend, f"{numbers} INSERT INTO {name} (id, {copied}) SELECT {padded}, {copied} FROM {name}, n")  # noqa: S608
+    await run(backend, f"{numbers} INSERT INTO {name} (id, {copied}) SELECT {padded}, {copied} FROM {name}, n")
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each statement has read."""
+    numbers, read = [], SQLBackend._read
+
+    async def count(backend: SQLBackend, statement: Any) -> Any:
+        found = await read(backend, statement)
+        numbers.append(len(found))
+        return found
+
+    monkeypatch.setattr(SQLBackend, "_read", count)
+    return numbers
+
+
+async def test_a_list_costs_what_is_asked_for_and_not_what_there_is(store: Store, rows: list[int]) -> None:
+    """A user whose password somebody has may have any number of records."""
+    backend = await store.backend()
+    await backend.open()
+    await fill(backend, 10_000, user="alice")
+    await backend.insert(make_record(user="bob"))
+    for limit in (1, 100, 1000):
+        rows.clear()
+        assert len({record.id for record in await backend.of_user("alice", limit)}) == limit
+        assert rows == [limit]
+    assert len({record.id for record in await backend.of_user("alice", 20_000)}) == 10_000
+
+
+@pytest.mark.parametrize("junk", ["secrets = 'junk'", "version = 2"])
+async def test_thousands_of_rows_that_cannot_be_read_hide_none(store: Store, rows: list[int], junk: str) -> None:
+    backend = await store.backend()
+    await backend.open()
+    await fill(backend, 2000, user="alice")
+    await run(backend, f"UPDATE {backend.table.name} SET {junk}")
+    record = make_record(user="alice", id="z" * 22)
+    await backend.insert(record)
+    assert await backend.of_user("alice", 1) == [record]
+    assert rows == [1, 500, 500, 500, 500]
+    await backend.insert(replace(record, id="A" * 22))
+    assert len(await backend.of_user("alice", 2)) == 2
+    assert await run(backend, f"SELECT count(*) FROM {backend.table.name}") == [(2002,)]
 
 
 async def test_purge_is_bounded(store: Store) -> None:
@@ -466,7 +572,7 @@ async def test_the_managers_purge_stops_with_it(store: Store) -> None:
     await fill(backend, 1500, expires_at=1000.0)
     manager = PersistentSessionManager(backend)
     async with manager:
-        while await run(backend, f"SELECT count(*) FROM {backend.table.name}") != [(0,)]:  # noqa: S608
+        while await run(backend, f"SELECT count(*) FROM {backend.table.name}") != [(0,)]:
             await asyncio.sleep(0.01)
         purging = manager._purging
     assert purging is not None
@@ -477,7 +583,7 @@ async def test_indexes_are_used(store: Store) -> None:
     backend = await store.backend()
     await backend.open()
     await fill(backend, 5000)
-    await run(backend, f"UPDATE {backend.table.name} SET user_id = id")  # noqa: S608
+    await run(backend, f"UPDATE {backend.table.name} SET user_id = id")
     await run(backend, "ANALYZE")
     statements: list[str] = []
 
@@ -486,7 +592,7 @@ async def test_indexes_are_used(store: Store) -> None:
 
     sa.event.listen(backend._engine.sync_engine, "before_cursor_execute", note)
     await backend.get("x" * 22)
-    await backend.of_user("x")
+    await backend.of_user("x", 10)
     await backend.purge(1000.0)
     name = backend.table.name
     primary = "sqlite_autoindex" if backend._sqlite else f"{name}_pkey"
@@ -505,19 +611,13 @@ async def test_indexes_are_used(store: Store) -> None:
 
 async def test_no_secret_is_in_the_store(store: Store) -> None:
     backend = await store.backend()
-    tokens = []
     async with PersistentSessionManager(backend) as manager:
-        token, _ = await manager.remember("alice", data={"a": 1}, client=Client("UA"), replaces=(), request=None)
-        tokens.append(token)
-
-        async def accept(_: object) -> bool:
-            return True
-
+        # A record issues one secret in 2 s at most.
+        manager.clock = itertools.count(round(time.time(), 3), 3).__next__
+        tokens = [await sign_in(manager, "alice")]
         for _ in range(3):
-            restored = await manager.restore(tokens[-1], client=Client("UA"), accept=accept, request=None)
-            assert restored.token is not None
-            tokens.append(restored.token)
-        dump = repr(await run(backend, f"SELECT * FROM {backend.table.name}")).encode()  # noqa: S608
+            tokens.append((await restore(manager, tokens[-1])).token)
+        dump = repr(await run(backend, f"SELECT * FROM {backend.table.name}")).encode()
         if isinstance(store, SQLiteStore):
             dump += b"".join(path.read_bytes() for path in store.path.parent.glob(f"{store.path.name}*"))
     assert b"alice" in dump
@@ -536,10 +636,11 @@ async def test_no_secret_is_in_the_store(store: Store) -> None:
 # Faults
 
 
-async def test_a_killed_postgresql(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+async def test_a_killed_postgresql(postgresql_server: PostgreSQL) -> None:
     async with PersistentSessionManager(SQLBackend(postgresql_server.url), timeout=10) as manager:
-        _, record = await manager.remember("alice", data=None, client=Client(), replaces=(), request=None)
+        id = (await sign_in(manager)).id
         backend = manager._store.backend
+        record = await backend.get(id)
         await asyncio.gather(*(backend.get(record.id) for _ in range(5)))
         exchanged = replace(record, revision=1, address="192.0.2.1")
         assert await backend.replace(exchanged)
@@ -552,7 +653,7 @@ async def test_a_killed_postgresql(postgresql_server: PostgreSQL) -> None:  # no
         assert len(await asyncio.gather(*(manager.sessions("alice") for _ in range(20)))) == 20
 
 
-async def test_a_postgresql_started_again_unnoticed(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+async def test_a_postgresql_started_again_unnoticed(postgresql_server: PostgreSQL) -> None:
     backend = SQLBackend(postgresql_server.url)
     await backend.open()
     record = make_record()
@@ -564,11 +665,12 @@ async def test_a_postgresql_started_again_unnoticed(postgresql_server: PostgreSQ
     await backend.close()
 
 
-async def test_a_hung_postgresql(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+async def test_a_hung_postgresql(postgresql_server: PostgreSQL) -> None:
     timeout = 0.5
     async with PersistentSessionManager(SQLBackend(postgresql_server.url), timeout=30) as manager:
-        _, record = await manager.remember("alice", data=None, client=Client(), replaces=(), request=None)
+        id = (await sign_in(manager)).id
         backend = manager._store.backend
+        record = await backend.get(id)
         await asyncio.gather(*(backend.get(record.id) for _ in range(10)))
         manager._store.timeout = timeout
         postgresql_server.send(signal.SIGSTOP)
@@ -585,11 +687,12 @@ async def test_a_hung_postgresql(postgresql_server: PostgreSQL) -> None:  # noqa
                 break
             except BackendError:
                 assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
         for _ in range(30):
             assert await backend.get(record.id) == record
 
 
-async def test_closing_while_postgresql_hangs(postgresql_server: PostgreSQL) -> None:  # noqa: F811
+async def test_closing_while_postgresql_hangs(postgresql_server: PostgreSQL) -> None:
     backend = SQLBackend(postgresql_server.url)
     await backend.open()
     call = asyncio.create_task(backend.get("x" * 22))

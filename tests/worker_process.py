@@ -1,4 +1,7 @@
-"""A worker as a process of its own: ``python -m tests.worker_process KIND NAME...`` prints its port and serves."""
+"""A worker as a process of its own: ``python -m tests.worker_process KIND NAME...`` prints its port and serves.
+
+Warnings go to standard error, where a test sees whether anybody was accused.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ def open_backend(kind: str, arguments: list[str]) -> Backend:
 async def main(kind: str, arguments: list[str]) -> None:
     app = web.Application()
     aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
-    setup(app, backend=open_backend(kind, arguments), grace_period=60, timeout=10)
+    # A slow machine may take a while for what is presented at once; the window is no rule's boundary here.
+    setup(app, backend=open_backend(kind, arguments), grace_period=60, timeout=20, require_store=True)
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

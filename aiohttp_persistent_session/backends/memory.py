@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..record import Record, UserId
+from itertools import islice
+
+from ..record import VERSION, Record, UserId
 from .base import Backend, BackendError
 
 
@@ -42,8 +44,9 @@ class MemoryBackend(Backend):
             del self._ids_of_user[_key(record.user)]
         return True
 
-    async def of_user(self, user: UserId) -> list[Record]:
-        return [self._records[id] for id in self._ids_of_user.get(_key(user), ())]
+    async def of_user(self, user: UserId, limit: int) -> list[Record]:
+        records = (self._records[id] for id in self._ids_of_user.get(_key(user), ()))
+        return list(islice((record for record in records if record.version == VERSION), limit))
 
     async def purge(self, now: float) -> int:
         expired = [record.id for record in self._records.values() if record.expires_at <= now]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,21 +20,23 @@ except ImportError as error:
     hint = 'MongoBackend needs PyMongo 4.13 or newer: pip install "aiohttp-persistent-session[mongo]"'
     raise ImportError(hint) from error
 
-from ..record import Record, Spent, UserId
-from .base import Backend, BackendError, DriverErrors, read_all, start, user_from_text, user_to_text
+from ..record import Record, Secret, UserId
+from .base import Backend, BackendError
+from .drivers import DriverErrors, URLFault, check_url, end_tasks, readable_ones, spawn, user_from_text, user_to_text
 
 # Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
 _WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)
-# Not "local": what a request joins must not be rolled back at a failover, or the token that it was handed looks copied.
-# It still reads every acknowledged write: a primary acknowledges a majority write once majority reads see it. Not
-# "linearizable", a majority's round trip at every read: where a primary that was cut off and does not know it yet takes
-# a token for copied, no majority acknowledges the deletion, so nothing comes of it.
+# "local" might read what a failover rolls back, and a request would be judged by it. "majority" still reads every
+# acknowledged write, because a primary acknowledges a majority write once majority reads see it. "linearizable" would
+# cost a majority's round trip at every read, for nothing: where a primary that was cut off, and does not know it yet,
+# takes a token for copied, no majority acknowledges the deletion.
 _READ_CONCERN = ReadConcern("majority")
 # Dates come as whole milliseconds: no time zone to get wrong, no rounding.
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 _INDEXES = [pymongo.IndexModel("expires_at", expireAfterSeconds=0), pymongo.IndexModel("user")]
-_TIMES = ("created_at", "seen_at", "expires_at")
-_AS_THEY_ARE = ("digest", "user_agent", "address", "data", "revision")
+_TIMES = {"created_at", "seen_at", "expires_at", "issued_last_at", "issued_at", "exchanged_at", "until"}
+_RECORD_FIELDS = [field.name for field in fields(Record) if field.name not in {"id", "user", "secrets"}]
+_SECRET_FIELDS = [field.name for field in fields(Secret)]
 _LIMITS = {"serverselectiontimeoutms": 1500, "waitqueuetimeoutms": 2000, "sockettimeoutms": 10_000}
 """Milliseconds, where the URL says nothing: a call that nobody waits for any more is to end by itself."""
 _driver_errors = DriverErrors("MongoDB")
@@ -45,17 +48,18 @@ class MongoBackend(Backend):
     """Keeps records in a MongoDB collection, which expires them by itself.
 
     Args:
-        url_or_collection: a ``mongodb://`` or ``mongodb+srv://`` URL: a client is made of it at :meth:`open` and closed
-            at :meth:`close`, it reads from the primary and writes to a majority, whatever the URL says of that. Or a
-            collection of PyMongo's ``AsyncMongoClient`` or Motor's ``AsyncIOMotorClient``, whose client stays open; a
-            read or write concern that it sets stays, and it is read from the primary.
+        url_or_collection: a ``mongodb://`` or ``mongodb+srv://`` URL, or a collection of PyMongo's ``AsyncMongoClient``
+            or Motor's ``AsyncIOMotorClient``. The client of a URL is made at :meth:`open` and closed at :meth:`close`;
+            it reads from the primary and writes to a majority, whatever the URL says of that. The client of a
+            collection stays open; a read or write concern that the collection sets stays, and it is read from the
+            primary.
         database: the database's name, where a URL names none.
         collection: the collection's name, where a URL was passed.
 
     Raises:
         TypeError: ``url_or_collection`` is something else, or a name is no str.
-        ValueError: the URL is of another scheme, or malformed; MongoDB takes no such name; or the collection's writes
-            are not acknowledged.
+        ValueError: the URL is of another scheme, or PyMongo refuses it; MongoDB takes no such name; or the collection's
+            writes are not acknowledged.
 
     Every method raises a BackendError where MongoDB fails, with PyMongo's exception as its cause.
     """
@@ -76,7 +80,7 @@ class MongoBackend(Backend):
         self._has_indexes = False
         self._running: set[asyncio.Task[Any]] = set()
         if isinstance(url_or_collection, str):
-            self._url = _checked(url_or_collection)
+            self._url = _checked_url(url_or_collection)
         elif _is_asynchronous(url_or_collection):
             self._collection = _with_concerns(url_or_collection)
         else:
@@ -91,12 +95,12 @@ class MongoBackend(Backend):
         try:
             with _driver_errors:
                 if self._url is not None and self._client is None:
-                    # Not before: it belongs to the event loop that runs now.
+                    # Made here, because it belongs to the event loop that runs now.
                     self._client = _make_client(self._url)
                     self._collection = self._client.get_default_database(self._names[0]).get_collection(
                         self._names[1], _CODEC, pymongo.ReadPreference.PRIMARY, _WRITE_CONCERN, _READ_CONCERN
                     )
-                await self._documents.create_indexes(_INDEXES)
+                await self._finish(lambda documents: documents.create_indexes(_INDEXES))
                 if self._collection is None:
                     raise BackendError("the MongoBackend was closed meanwhile")
         except BaseException:
@@ -111,10 +115,7 @@ class MongoBackend(Backend):
             self._collection = None
             with _driver_errors, pymongo.timeout(_CLOSES_WITHIN):
                 await client.close()
-            if self._running:
-                _, running = await asyncio.wait(self._running, timeout=_CLOSES_WITHIN)
-                for task in running:
-                    task.cancel()
+            await end_tasks(self._running, _CLOSES_WITHIN)
 
     async def insert(self, record: Record) -> None:
         try:
@@ -138,16 +139,16 @@ class MongoBackend(Backend):
         deleted = await self._finish(lambda documents: documents.delete_one({"_id": id}))
         return bool(deleted.deleted_count == 1)
 
-    async def of_user(self, user: UserId) -> list[Record]:
-        found = {"user": user_to_text(user)}
-        return read_all(_from_document, await self._finish(lambda documents: documents.find(found).to_list(None)))
+    async def of_user(self, user: UserId, limit: int) -> list[Record]:
+        found: list[Record] = await self._finish(lambda documents: _of_user(documents, user, limit))
+        return found
 
     async def purge(self, now: float) -> int:
         """Return 0: the index on ``expires_at`` has the server delete expired documents about once a minute."""
         return 0
 
     async def _finish(self, call: Callable[[AsyncCollection[dict[str, Any]]], Awaitable[Any]]) -> Any:
-        """Await the call in a task of its own, which is not cancelled with whoever waits for it.
+        """Await the call in a task of its own, which goes on where its caller is cancelled.
 
         Cancelled at the moment when it wakes to look for a server, PyMongo leaves its lock locked for good: nothing of
         this client would ever be answered again.
@@ -157,7 +158,7 @@ class MongoBackend(Backend):
             with _driver_errors:
                 return await call(self._documents)
 
-        task = start(run(), self._running)
+        task = spawn(run(), self._running)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -179,32 +180,45 @@ def _check_name(option: str, name: str, forbidden: str) -> None:
         raise ValueError(f"{option} {name!r} is no name that MongoDB takes")
 
 
-def _checked(url: str) -> str:
-    if not url.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError("the URL must begin with mongodb:// or mongodb+srv://")
+async def _of_user(documents: AsyncCollection[dict[str, Any]], user: UserId, limit: int) -> list[Record]:
+    records: list[Record] = []
+    # Without a limit of the query's own, so that documents that cannot be read do not hide those behind them.
+    cursor = documents.find({"user": user_to_text(user)}, batch_size=limit)
     try:
-        nodes = _parsed(url)["nodelist"]
-        if url.startswith("mongodb+srv:") and (len(nodes) != 1 or urlsplit(url).port is not None):
-            raise ValueError("one host, whose ports the DNS tells")
-    except (PyMongoError, ValueError) as error:
-        # Neither quoted nor chained: PyMongo tells what it cannot read, which may be the password.
-        hint = "are user and password percent-encoded, and each option known?"
-        text = f"the MongoDB URL is malformed ({type(error).__name__}); {hint}"
-        raise ValueError(text) from None
+        while len(records) < limit and (batch := await cursor.to_list(limit - len(records))):
+            records += readable_ones(_from_document, batch)
+    finally:
+        await cursor.close()
+    return records
+
+
+def _checked_url(url: str) -> str:
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError("the URL of MongoBackend must begin with mongodb:// or mongodb+srv://")
+    try:
+        check_url(url, _use)
+    except URLFault as fault:
+        raise ValueError(f"the URL of MongoBackend cannot be used: {fault}") from None
     return url
 
 
-def _parsed(url: str) -> dict[str, Any]:
-    # The other kind cannot be resolved without asking the DNS, but is written alike.
-    return parse_uri(url.replace("mongodb+srv://", "mongodb://", 1))
+def _use(url: str) -> None:
+    # What mongodb+srv:// names cannot be resolved without asking the DNS, but it is written alike.
+    resolved = url.replace("mongodb+srv://", "mongodb://", 1)
+    hosts = parse_uri(resolved)["nodelist"]
+    if resolved != url and (len(hosts) != 1 or urlsplit(url).port is not None):
+        raise URLFault("mongodb+srv:// takes one host and no port, which the DNS tells")
+    # Made, not connected: so PyMongo reads what the options say together.
+    pymongo.AsyncMongoClient(resolved, connect=False)
 
 
 def _make_client(url: str) -> pymongo.AsyncMongoClient[dict[str, Any]]:
+    given = {option.lower() for option in parse_uri(url.replace("mongodb+srv://", "mongodb://", 1))["options"]}
+    limits: dict[str, Any] = {name: limit for name, limit in _LIMITS.items() if not given & {name, "timeoutms"}}
     try:
-        given = {option.lower() for option in _parsed(url)["options"]}
-        limits: dict[str, Any] = {name: limit for name, limit in _LIMITS.items() if not given & {name, "timeoutms"}}
         return pymongo.AsyncMongoClient(url, **limits)
     except (PyMongoError, ValueError) as error:
+        # The DNS does not know the host of mongodb+srv://. The cause is not chained, because it may hold the password.
         raise BackendError(f"the MongoDB URL cannot be used ({type(error).__name__})") from None
 
 
@@ -232,22 +246,31 @@ def _to_document(record: Record) -> dict[str, Any]:
     return {
         "_id": record.id,
         "user": user_to_text(record.user),
-        **{name: _to_date(getattr(record, name)) for name in _TIMES},
-        **{name: getattr(record, name) for name in _AS_THEY_ARE},
-        "spent": [{"digest": one.digest, "salt": one.salt, "at": _to_date(one.at)} for one in record.spent],
+        **_to_fields(record, _RECORD_FIELDS),
+        "secrets": [_to_fields(secret, _SECRET_FIELDS) for secret in record.secrets],
     }
 
 
 def _from_document(document: dict[str, Any]) -> Record:
-    fields: dict[str, Any] = {name: document[name] for name in _AS_THEY_ARE}
-    fields |= {name: _from_date(document[name]) for name in _TIMES}
-    fields["spent"] = tuple(Spent(one["digest"], one["salt"], _from_date(one["at"])) for one in document["spent"])
-    return Record(id=document["_id"], user=user_from_text(document["user"]), **fields)
+    return Record(
+        id=document["_id"],
+        user=user_from_text(document["user"]),
+        secrets=tuple(Secret(**_from_fields(secret, _SECRET_FIELDS)) for secret in document["secrets"]),
+        **_from_fields(document, _RECORD_FIELDS),
+    )
 
 
-def _to_date(seconds: float) -> DatetimeMS:
-    return DatetimeMS(round(seconds * 1000))
+def _to_fields(shown: Record | Secret, names: list[str]) -> dict[str, Any]:
+    return {name: _to_date(getattr(shown, name)) if name in _TIMES else getattr(shown, name) for name in names}
 
 
-def _from_date(date: DatetimeMS) -> float:
-    return int(date) / 1000
+def _from_fields(document: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: _from_date(document[name]) if name in _TIMES else document[name] for name in names}
+
+
+def _to_date(seconds: float | None) -> DatetimeMS | None:
+    return None if seconds is None else DatetimeMS(round(seconds * 1000))
+
+
+def _from_date(date: DatetimeMS | None) -> float | None:
+    return None if date is None else int(date) / 1000

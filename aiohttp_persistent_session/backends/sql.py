@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 try:
-    import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- SQLAlchemy imports without it, and fails at the first query
+    import greenlet  # type: ignore[import-untyped]  # noqa: F401 -- it has no types; SQLAlchemy imports without it, and fails at the first query
     import sqlalchemy as sa
-    from sqlalchemy.exc import IntegrityError, OperationalError
+    from sqlalchemy.exc import IntegrityError
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import StaticPool
 except ImportError as error:
@@ -20,18 +20,26 @@ except ImportError as error:
     ) from error
 
 from ..record import Record, UserId
-from .base import (
-    Backend,
-    BackendError,
+from .base import Backend, BackendError
+from .drivers import (
     DriverErrors,
-    read_all,
-    spent_from_json,
-    spent_to_json,
-    start,
+    plain_fields,
+    readable_ones,
+    secrets_from_json,
+    secrets_to_json,
+    spawn,
     user_from_text,
     user_to_text,
 )
-from .sql_engine import BUSY_TIMEOUT, DRIVERS, is_in_sqlite_transaction, make_engine, set_isolation_level
+from .sql_engine import (
+    COLUMNS,
+    DRIVERS,
+    make_engine,
+    make_table,
+    persistent_sessions_table,
+    select_records,
+    set_isolation_level,
+)
 
 __all__ = ("SQLBackend", "persistent_sessions_table")
 
@@ -39,36 +47,17 @@ FAREWELL = 1.0
 """Seconds for which an abandoned connection may wait for the server to acknowledge that it ends."""
 PURGE_BATCH = 1000
 """Records that one :meth:`SQLBackend.purge` deletes at most."""
+PAGE = 500
+"""Rows that one statement reads at most, after a first page of which some could not be read."""
 LONGEST_NAME = 49
 """Characters of a table's name: PostgreSQL takes 63, of which 14 make the name of an index on it."""
 
 _driver_errors = DriverErrors("the database")
-_CREATION_LOCK = 0x7065727369737431  # any number will do, if all workers take the same one
-
-
-def persistent_sessions_table(metadata: sa.MetaData, name: str = "persistent_sessions") -> sa.Table:
-    """Add the table of the records to ``metadata`` and return it, for migrations of one's own."""
-    return sa.Table(
-        name,
-        metadata,
-        sa.Column("id", sa.String(22), primary_key=True),
-        sa.Column("user_id", sa.Text, nullable=False),
-        sa.Column("digest", sa.LargeBinary(32), nullable=False),
-        sa.Column("spent", sa.Text, nullable=False),
-        sa.Column("created_at", sa.Double, nullable=False),
-        sa.Column("seen_at", sa.Double, nullable=False),
-        sa.Column("expires_at", sa.Double, nullable=False),
-        sa.Column("user_agent", sa.Text, nullable=False),
-        sa.Column("address", sa.Text, nullable=False),
-        sa.Column("data", sa.Text, nullable=False),
-        sa.Column("revision", sa.Integer, nullable=False),
-        sa.Index(f"ix_{name}_user_id", "user_id"),
-        sa.Index(f"ix_{name}_expires_at", "expires_at"),
-    )
 
 
 class SQLBackend(Backend):
-    """Keeps each record as a row. Every operation is one statement, which is one transaction and one round trip.
+    """Keeps each record as a row. Every operation is one statement, which is one transaction and one round trip; a list
+    takes more only where there are rows that cannot be read.
 
     Args:
         url_or_engine: ``"sqlite:///sessions.db"``, ``"postgresql://user@host/database"``, or an AsyncEngine of either
@@ -102,26 +91,26 @@ class SQLBackend(Backend):
             self._engine = url_or_engine.execution_options()
             self._engine.sync_engine.hide_parameters = True
         self._sqlite = self._engine.dialect.name == "sqlite"
-        # Not the whole table, to which migrations may have added columns.
-        columns = persistent_sessions_table(sa.MetaData()).c.keys()
-        self._records = sa.select(*(self.table.c[key].label(key) for key in columns))
+        self._records = select_records(self.table)
         self._is_open = False
         self._lock: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._begun: set[asyncio.Task[Any] | None] = set()
-        """Of those, the ones that no longer wait for their turn."""
+        """Those of them that no longer wait for their turn."""
 
     async def open(self) -> None:
         """Create the table and its indexes, unless the table is there.
 
         Raises:
+            ValueError: the table is there and lacks columns.
             BackendError: the database cannot be reached, or the table cannot be made.
         """
         if self._is_open:
             return
         self._lock = self._lock or asyncio.Lock()
         try:
-            await self._finish(self._create())
+            if missing := await self._finish(self._make_table()):
+                raise ValueError(f"the table {self.table.name!r} lacks the columns {', '.join(missing)}")
             self._is_open = True
         except BaseException:
             await self.close()
@@ -141,7 +130,7 @@ class SQLBackend(Backend):
 
     async def insert(self, record: Record) -> None:
         try:
-            await self._write(sa.insert(self.table).values(id=record.id, **_columns(record)))
+            await self._write(sa.insert(self.table).values(id=record.id, **_to_columns(record)))
         except BackendError as error:
             if isinstance(error.__cause__, IntegrityError):
                 text = f"the id {record.id} exists already, or a constraint of your own forbids the record"
@@ -151,26 +140,36 @@ class SQLBackend(Backend):
     async def get(self, id: str) -> Record | None:
         rows = await self._read(self._records.where(self.table.c.id == id))
         with _driver_errors:
-            return _record(rows[0]) if rows else None
+            return _from_row(rows[0]) if rows else None
 
     async def replace(self, record: Record) -> bool:
         columns = self.table.c
         found = (columns.id == record.id) & (columns.revision == record.revision - 1)
-        return await self._write(sa.update(self.table).where(found).values(**_columns(record))) == 1
+        return await self._write(sa.update(self.table).where(found).values(**_to_columns(record))) == 1
 
     async def delete(self, id: str) -> bool:
         return await self._write(sa.delete(self.table).where(self.table.c.id == id)) == 1
 
-    async def of_user(self, user: UserId) -> list[Record]:
-        return read_all(_record, await self._read(self._records.where(self.table.c.user_id == user_to_text(user))))
+    async def of_user(self, user: UserId, limit: int) -> list[Record]:
+        id, size, records = self.table.c.id, limit, list[Record]()
+        of_user = self._records.where(self.table.c.user_id == user_to_text(user)).order_by(id)
+        page = of_user
+        while len(records) < limit:
+            rows = await self._read(page.limit(size))
+            records += readable_ones(_from_row, rows)
+            if len(rows) < size:
+                break
+            # Rows that cannot be read must not hide those behind them.
+            page, size = of_user.where(id > rows[-1].id), PAGE
+        return records[:limit]
 
     async def purge(self, now: float) -> int:
         """Delete records that have expired, at most :data:`PURGE_BATCH` of them; return how many."""
         columns = self.table.c
         expired = sa.select(columns.id).where(columns.expires_at <= now).order_by(columns.expires_at).limit(PURGE_BATCH)
         if not self._sqlite:
-            # Two workers that purge at once take different rows, in place of a deadlock; and a common table expression
-            # is evaluated once, where a subquery with a limit might be once a row. With SQLite it has no row count.
+            # Two workers that purge at once take different rows, in place of a deadlock. A common table expression is
+            # evaluated once, where a subquery with a limit might be once a row. With SQLite it has no row count.
             batch = expired.with_for_update(skip_locked=True).cte("expired")
             expired = sa.select(batch.c.id)
         return await self._write(sa.delete(self.table).where(columns.id.in_(expired)))
@@ -192,8 +191,8 @@ class SQLBackend(Backend):
             lock = self._lock
             if lock is None:
                 raise BackendError("the SQLBackend is not open: await its open(), or its manager's")
-            # SQLite lets one write at a time; who waits here is served in turn, who waits in SQLite is not. And
-            # in memory all share a connection: one that is returned to the pool must not end another's transaction.
+            # SQLite allows one writer at a time. Waiting here is first come, first served; SQLite's own waiting is not.
+            # In memory all share a connection: one that is returned to the pool must not end another's transaction.
             if self._sqlite and (isinstance(statement, sa.UpdateBase) or isinstance(self._engine.pool, StaticPool)):
                 await stack.enter_async_context(lock)
             self._begun.add(asyncio.current_task())
@@ -207,43 +206,13 @@ class SQLBackend(Backend):
                 await connection.commit()
             return rows, count
 
-    async def _create(self) -> None:
+    async def _make_table(self) -> list[str]:
         self._begun.add(asyncio.current_task())
-        give_up = asyncio.get_running_loop().time() + BUSY_TIMEOUT
-        while True:
-            try:
-                await self._create_once()
-            except OperationalError as error:
-                # Of several processes that turn a new file to WAL at once SQLite lets some fail without waiting.
-                if "locked" not in str(error.orig) or asyncio.get_running_loop().time() > give_up:
-                    raise
-                await asyncio.sleep(0.01)
-            else:
-                return
-
-    async def _create_once(self) -> None:
-        name = self.table.name
-        async with self._engine.connect() as connection:
-            # Without a lock, and so that a table made by migrations takes no right to create any.
-            if await connection.run_sync(
-                lambda sync: sa.inspect(sync).has_table(name, schema=sync.schema_for_object(self.table))
-            ):
-                # Or it would be found out at the first sign-in.
-                await connection.execute(self._records.limit(0))
-                return
-        # CREATE TABLE IF NOT EXISTS fails in PostgreSQL when two run at once.
-        lock = "BEGIN IMMEDIATE" if self._sqlite else f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"
-        level = "AUTOCOMMIT" if self._sqlite else "READ COMMITTED"
-        async with self._engine.connect() as connection:
-            await set_isolation_level(connection, level)
-            async with connection.begin():
-                if not await is_in_sqlite_transaction(connection):
-                    await connection.exec_driver_sql(lock)
-                await connection.run_sync(self.table.create, checkfirst=True)
+        return await make_table(self._engine, self.table)
 
     async def _finish(self, work: Any) -> Any:
-        """Await ``work`` in a task of its own. Whoever waits may be cancelled at once, and the task cleans up."""
-        task = start(work, self._running)
+        """Await ``work`` in a task of its own, which cleans up where its caller is cancelled."""
+        task = spawn(work, self._running)
         task.add_done_callback(self._begun.discard)
         try:
             await asyncio.wait((task,))
@@ -271,27 +240,20 @@ def _checked(table: str | sa.Table) -> sa.Table:
         return persistent_sessions_table(sa.MetaData(), table)
     if not isinstance(table, sa.Table):
         raise TypeError(f"table must be a str or a sqlalchemy.Table, not {type(table).__name__}")
-    if missing := set(persistent_sessions_table(sa.MetaData()).c.keys()) - set(table.c.keys()):
+    if missing := set(COLUMNS) - set(table.c.keys()):
         raise ValueError(f"table {table.name!r} lacks the columns {', '.join(sorted(missing))}")
     return table
 
 
-def _columns(record: Record) -> dict[str, Any]:
+def _to_columns(record: Record) -> dict[str, Any]:
     return {
         "user_id": user_to_text(record.user),
-        "digest": record.digest,
-        "spent": json.dumps(spent_to_json(record.spent), separators=(",", ":")),
-        "created_at": record.created_at,
-        "seen_at": record.seen_at,
-        "expires_at": record.expires_at,
-        "user_agent": record.user_agent,
-        "address": record.address,
-        "data": record.data,
-        "revision": record.revision,
+        "secrets": json.dumps(secrets_to_json(record.secrets), separators=(",", ":")),
+        **plain_fields(record),
     }
 
 
-def _record(row: sa.Row[Any]) -> Record:
+def _from_row(row: sa.Row[Any]) -> Record:
     columns = dict(row._mapping)
-    user, spent = columns.pop("user_id"), columns.pop("spent")
-    return Record(user=user_from_text(user), spent=spent_from_json(json.loads(spent)), **columns)
+    user, secrets = columns.pop("user_id"), columns.pop("secrets")
+    return Record(user=user_from_text(user), secrets=secrets_from_json(json.loads(secrets)), **columns)

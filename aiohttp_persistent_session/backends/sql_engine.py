@@ -1,19 +1,24 @@
-"""The engine that SQLBackend makes of a URL, and what it does about one that is passed in."""
+"""What SQLBackend does once: make an engine of a URL, and the table; and what it does about an engine of its owner."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from importlib import import_module
 from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from .drivers import URLFault, fault_of_authority
 
 BUSY_TIMEOUT = 10.0
 """Seconds for which SQLite waits for another process's write before it gives up."""
 POOL_SIZE = 10
 """Connections to PostgreSQL, in each worker, at most."""
+
+_CREATION_LOCK = 0x7065727369737431  # any number will do, if all workers take the same one
 
 DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
 _EXAMPLES = {"sqlite": "sqlite:///file", "postgresql": "postgresql://user@host/database"}
@@ -27,11 +32,7 @@ def make_engine(url: str | sa.URL) -> AsyncEngine:
         ValueError: the URL cannot be read, or it names another database, driver or option.
         ImportError: the database's driver is not installed.
     """
-    try:
-        parsed = sa.make_url(url)
-    except (ArgumentError, ValueError):
-        # Its text may hold the password.
-        raise ValueError('the URL cannot be read: pass "sqlite:///file" or "postgresql://user@host/database"') from None
+    parsed = _parsed(url)
     dialect, _, driver = parsed.drivername.partition("+")
     expected = DRIVERS.get(dialect)
     if expected is None or driver not in {"", expected}:
@@ -49,7 +50,7 @@ def make_engine(url: str | sa.URL) -> AsyncEngine:
         arguments = _driver_arguments(parsed)
         engine = create_async_engine(parsed.difference_update_query(arguments), connect_args=arguments, **options)
     except (ArgumentError, TypeError, ValueError) as error:
-        hint = str(error) if isinstance(error, _OptionError) else f"write it as {_EXAMPLES[dialect]}"
+        hint = str(error) if isinstance(error, URLFault) else f"write it as {_EXAMPLES[dialect]}"
         raise ValueError(f"the URL cannot be used with {dialect}: {hint}") from None
     except ImportError as error:
         raise ImportError(
@@ -62,8 +63,13 @@ def make_engine(url: str | sa.URL) -> AsyncEngine:
     return engine
 
 
-class _OptionError(ValueError):
-    """Of an option in a URL's query. Its text holds no value."""
+def _parsed(url: str | sa.URL) -> sa.URL:
+    try:
+        return sa.make_url(url)
+    except (ArgumentError, ValueError):
+        # Its text may hold the password.
+        fault = fault_of_authority(str(url)) or 'pass "sqlite:///file" or "postgresql://user@host/database"'
+        raise ValueError(f"the URL cannot be read: {fault}") from None
 
 
 def _driver_arguments(url: sa.URL) -> dict[str, Any]:
@@ -72,18 +78,18 @@ def _driver_arguments(url: sa.URL) -> dict[str, Any]:
         return {"timeout": float(cast("str", url.query.get("timeout", BUSY_TIMEOUT)))}
     known = inspect.signature(import_module("asyncpg").connect).parameters
     if unknown := sorted(set(url.query) - {*known, *_OPTIONS_OF_SQLALCHEMY}):
-        raise _OptionError(f"asyncpg has no option {unknown[0]!r} (for sslmode=require write ssl=require)")
+        raise URLFault(f"asyncpg has no option {unknown[0]!r} (for sslmode=require write ssl=require)")
     numbers = [name for name in url.query if name in known and isinstance(known[name].default, int)]
     try:
         return {name: int(cast("str", url.query[name])) for name in numbers}
     except ValueError:
-        raise _OptionError(f"{' and '.join(numbers)} must be whole numbers") from None
+        raise URLFault(f"{' and '.join(numbers)} must be whole numbers") from None
 
 
 async def set_isolation_level(connection: AsyncConnection, level: str) -> None:
     """Set the isolation level of a connection that was just taken, whatever a listener has executed on it."""
     if connection.in_transaction():
-        # Not rolled back: what the listener has set is to stay.
+        # Committed rather than rolled back, because what the listener has set is to stay.
         await connection.commit()
     await connection.execution_options(isolation_level=level)
 
@@ -104,3 +110,91 @@ def _drop_lost_connection(connection: Any, *_: object) -> None:
     # What pool_pre_ping does, without its round trip: the driver has noticed when a server went away.
     if connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+# The table
+
+
+def persistent_sessions_table(metadata: sa.MetaData, name: str = "persistent_sessions") -> sa.Table:
+    """Add the table of the records to ``metadata`` and return it, for migrations of one's own."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("id", sa.String(22), primary_key=True),
+        sa.Column("user_id", sa.Text, nullable=False),
+        sa.Column("secrets", sa.Text, nullable=False),
+        sa.Column("last_session", sa.Integer, nullable=False),
+        sa.Column("issued_last_at", sa.Double),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("seen_at", sa.Double, nullable=False),
+        sa.Column("expires_at", sa.Double, nullable=False),
+        sa.Column("persistent", sa.Boolean, nullable=False),
+        sa.Column("user_agent", sa.Text, nullable=False),
+        sa.Column("address", sa.Text, nullable=False),
+        sa.Column("data", sa.Text, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Index(f"ix_{name}_user_id", "user_id", "id"),
+        sa.Index(f"ix_{name}_expires_at", "expires_at"),
+    )
+
+
+COLUMNS = persistent_sessions_table(sa.MetaData()).c.keys()
+
+
+def select_records(table: sa.Table) -> sa.Select[Any]:
+    """Return a query of all records, which reads the columns one by one: migrations may have added others."""
+    return sa.select(*(table.c[key].label(key) for key in COLUMNS))
+
+
+async def make_table(engine: AsyncEngine, table: sa.Table) -> list[str]:
+    """Create the table and its indexes, unless it is there; return the names of the columns that it lacks."""
+    give_up = asyncio.get_running_loop().time() + BUSY_TIMEOUT
+    while True:
+        try:
+            async with engine.connect() as connection:
+                # Without a lock, and so that a table made by migrations takes no right to create any.
+                if await connection.run_sync(_has, table):
+                    return await _missing_columns(connection, table)
+            await _create(engine, table)
+        except OperationalError as error:
+            # Where several processes turn a new file to WAL at once, SQLite lets some fail without waiting.
+            if "locked" not in str(error.orig) or asyncio.get_running_loop().time() > give_up:
+                raise
+            await asyncio.sleep(0.01)
+        else:
+            return []
+
+
+def _has(connection: sa.Connection, table: sa.Table) -> bool:
+    return sa.inspect(connection).has_table(table.name, schema=connection.schema_for_object(table))
+
+
+def _names(connection: sa.Connection, table: sa.Table) -> set[str]:
+    columns = sa.inspect(connection).get_columns(table.name, schema=connection.schema_for_object(table))
+    return {column["name"] for column in columns}
+
+
+async def _missing_columns(connection: AsyncConnection, table: sa.Table) -> list[str]:
+    try:
+        # At start-up rather than at the first sign-in.
+        await connection.execute(select_records(table).limit(0))
+    except DBAPIError:
+        await connection.rollback()
+        there = await connection.run_sync(_names, table)
+        if missing := sorted({table.c[key].name for key in COLUMNS} - there):
+            return missing
+        raise
+    return []
+
+
+async def _create(engine: AsyncEngine, table: sa.Table) -> None:
+    is_sqlite = engine.dialect.name == "sqlite"
+    # CREATE TABLE IF NOT EXISTS fails in PostgreSQL when two run at once.
+    lock = "BEGIN IMMEDIATE" if is_sqlite else f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"
+    async with engine.connect() as connection:
+        await set_isolation_level(connection, "AUTOCOMMIT" if is_sqlite else "READ COMMITTED")
+        async with connection.begin():
+            if not await is_in_sqlite_transaction(connection):
+                await connection.exec_driver_sql(lock)
+            await connection.run_sync(table.create, checkfirst=True)

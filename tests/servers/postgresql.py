@@ -153,6 +153,11 @@ class PostgreSQLStore:
         self._created = False
         self._backends: list[SQLBackend] = []
 
+    @property
+    def url_of_an_engine(self) -> str:
+        """What SQLAlchemy's create_async_engine is to be passed."""
+        return self.url.replace("postgresql:", "postgresql+asyncpg:")
+
     async def prepare(self) -> None:
         """Create the database, once."""
         if not self._created:
@@ -189,6 +194,11 @@ class SQLiteStore:
         self.path = folder / f"{secrets.token_hex(8)}.db"
         self.url = f"sqlite:///{self.path}"
         self._backends: list[SQLBackend] = []
+
+    @property
+    def url_of_an_engine(self) -> str:
+        """What SQLAlchemy's create_async_engine is to be passed."""
+        return self.url.replace("sqlite:", "sqlite+aiosqlite:")
 
     async def backend(self) -> SQLBackend:
         """Return a new backend on the file, not open; :meth:`clean` closes it."""

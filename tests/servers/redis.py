@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,12 @@ def redis_server(folder: Path, port: int, *options: str) -> Server:
     return Server([*arguments, *options], folder, lambda: bool(client.ping()))
 
 
-def wait_for(what: str, holds: object) -> None:
+def wait_for(what: str, holds: Callable[[], object]) -> None:
     """Poll until ``holds()``; fail where it takes too long."""
     deadline = time.monotonic() + STARTS_WITHIN
     while True:
         try:
-            if holds():  # type: ignore[operator]
+            if holds():
                 return
         except redis.RedisError:
             pass
