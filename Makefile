@@ -1,22 +1,40 @@
-# make demo   the demo app on http://127.0.0.1:8080 (options: make demo ARGS="--port 9000")
-# make test   every test, on real servers and a real browser, which it installs where it can
-# make check  lint, format, types, and a build of the wheel
+# make demo         the demo app, which prints its address (options: make demo ARGS="--port 9000")
+# make test         every test, on real servers and a real browser, which it installs where it can
+# make check        lint, format, types, and a build of the wheel
+# make format       what lint and format can mend by themselves
+# make model        the long form of tests/model: more interleavings, more random worlds (takes minutes)
+# make test-wheel   the built wheel, in an environment that has none of the stores' drivers
+# make test-lowest  the tests that need no browser, on the lowest versions that pyproject.toml declares
+# make test-bare    make demo and make test on a Debian with nothing but Python, make and git (takes root)
+# make bench        what a live request costs
+# make clean        remove what these have made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 ARGS ?=
 PIP_ENV := PIP_DISABLE_PIP_VERSION_CHECK=1
 
+# CI asks for this much of the package's branches. A run that ARGS narrow cannot have it.
+COVERED := $(if $(CI),$(if $(ARGS),,--cov-fail-under=98))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format servers bench clean
+.PHONY: help demo test model test-wheel test-lowest test-bare check wheel format servers bench clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make /make /p' Makefile
+
+# Makes the environment in the folder $(1). We run its pip to see whether it is whole: a machine without ensurepip leaves
+# one behind that has a python and no pip.
+define venv
+@$(1)/bin/pip --version >/dev/null 2>&1 \
+	|| { PYTHON=$(PYTHON) sh tests/servers/install.sh venv && $(PYTHON) -m venv --clear $(1); }
+$(PIP_ENV) $(1)/bin/pip install --quiet --upgrade 'pip>=25.1'
+endef
 
 $(VENV)/.demo: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP_ENV) $(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(call venv,$(VENV))
 	$(PIP_ENV) $(BIN)/pip install --quiet --editable '.[sql]' --group demo
 	@touch $@
 
@@ -24,27 +42,45 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(PIP_ENV) $(BIN)/pip install --quiet --editable '.[all]' --group dev
 	@touch $@
 
+$(LOWEST)/.test: pyproject.toml tests/lowest.txt
+	$(call venv,$(LOWEST))
+	$(PIP_ENV) $(LOWEST)/bin/pip install --quiet --editable '.[all]' --group test --constraint tests/lowest.txt
+	@touch $@
+
 demo: $(VENV)/.demo
 	$(BIN)/python -m demo $(ARGS)
 
 servers:
-	@sh tests/servers/install.sh
+	@sh tests/servers/install.sh tests
 
 test: $(VENV)/.dev servers
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term-missing:skip-covered $(COVERED) $(ARGS)
 
-# The lowest versions that pyproject.toml declares, in an environment of their own.
-test-lowest: servers
-	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
-	$(PIP_ENV) .venv-lowest/bin/pip install --quiet --upgrade 'pip>=25.1'
-	$(PIP_ENV) .venv-lowest/bin/pip install --quiet --editable '.[all]' --group test --constraint tests/lowest.txt
-	.venv-lowest/bin/python -m pytest -n auto $(ARGS)
+model: $(VENV)/.dev
+	$(BIN)/python -m tests.model $(ARGS)
+
+# The model walks our own rules, on which no library's version bears.
+test-lowest: $(LOWEST)/.test servers
+	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal -m "not browser" --ignore tests/model $(ARGS)
+
+# The environment is made anew each time, since what an earlier wheel needed must not be there.
+test-wheel: wheel
+	$(PYTHON) -m venv --clear build/venv
+	$(PIP_ENV) build/venv/bin/pip install --quiet build/wheel/*.whl
+	build/venv/bin/python -I tests/wheel/check.py
+
+test-bare:
+	$(PYTHON) tests/bare/run.py
+
+wheel: $(VENV)/.dev
+	rm -rf build/wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
+	@$(MAKE) --no-print-directory wheel
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -55,4 +91,4 @@ bench: $(VENV)/.dev
 	@echo "the stores: $(BIN)/python benchmarks/stores.py URL..."
 
 clean:
-	rm -rf $(VENV) .venv-lowest build dist screenshots .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(LOWEST) build dist screenshots .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
