@@ -23,13 +23,13 @@ import aiohttp_session
 from aiohttp import web
 from aiohttp_session.redis_storage import RedisStorage
 from redis.asyncio import Redis
-from workers import Costs, Exchange, Worker, leave, request, serve
+from workers import CONNECTIONS, Costs, Exchange, Worker, leave, request, serve
 
 from aiohttp_persistent_session import PERSISTENT_SESSIONS, RedisBackend, remember, setup
 
 TOKEN = "x" * 66
 RECORD = "x" * 650
-COOKIE = re.compile(rb"Set-Cookie: (persistent_session=[^;]+)")
+COOKIE = re.compile(rb"Set-Cookie: (__Host-persistent_session=[^;]+)")
 SESSION_COOKIE = re.compile(rb"Set-Cookie: (AIOHTTP_SESSION=[^;]+)")
 
 
@@ -129,7 +129,7 @@ APPS = {
 
 
 async def browse(exchange: Exchange, requests: int) -> None:
-    sent = request(f"persistent_session={TOKEN}")
+    sent = request(f"__Host-persistent_session={TOKEN}")
     for _ in range(requests):
         await exchange(sent)
 
@@ -150,8 +150,8 @@ class Browsers:
         self.hours = hours
         self.cookies: list[str] = []
 
-    async def prepare(self, requests: int) -> None:
-        await self.worker.load(requests, self._sign_in)
+    async def prepare(self, requests: int, connections: int = CONNECTIONS) -> None:
+        await self.worker.load(requests, self._sign_in, connections)
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.worker.port}/later/{self.hours}"):
             pass
 

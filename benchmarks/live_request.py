@@ -75,7 +75,7 @@ def repeat(sent: bytes, *, is_renewed: bool) -> Browse:
     async def browse(exchange: Exchange, requests: int) -> None:
         for _ in range(requests):
             head = await exchange(sent)
-            assert (b"Set-Cookie: persistent_session=" in head) is is_renewed
+            assert (b"Set-Cookie: __Host-persistent_session=" in head) is is_renewed
 
     return browse
 

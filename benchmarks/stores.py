@@ -23,12 +23,11 @@ import time
 from array import array
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 import aiohttp_persistent_session
 from aiohttp_persistent_session import Backend, PersistentSessionManager, Record
-from aiohttp_persistent_session.record import Client, Spent
+from aiohttp_persistent_session.record import Browser, Secret
 
 AT_ONCE = 16
 A_USERS_OWN = 20
@@ -37,7 +36,7 @@ ROUNDS = 9
 PRIME = 7919
 """A step that visits all records before any again, none near the last: two calls at once never swap the same one."""
 LASTS = 24 * 3600
-BROWSER = Client("Mozilla/5.0 " + "x" * 90, "192.0.2.1")
+BROWSER = Browser("Mozilla/5.0 " + "x" * 90, "192.0.2.1")
 
 Call = Callable[[], Awaitable[object]]
 Operation = Callable[[], Awaitable[Call]]
@@ -52,10 +51,6 @@ def open_backend(url: str, place: str) -> Backend:
     if url.startswith("mongodb"):
         return aiohttp_persistent_session.MongoBackend(url, collection=place)
     return aiohttp_persistent_session.SQLBackend(url, table=place)
-
-
-async def anybody(_: object) -> bool:
-    return True
 
 
 async def timed(operation: Operation, count: int) -> list[float]:
@@ -110,14 +105,16 @@ class Population:
     def _record(self, index: int, revision: int) -> Record:
         """Return a record as it is after ``revision`` exchanges: each moves its expiry and leaves one spent secret."""
         seen = self._born + revision
+        newest = Secret(self._bytes(index, f"digest {revision} "), seen, revision)
+        spent = Secret(self._bytes(index, "spent"), seen, 0, exchanged_at=seen, shown=True)
         return Record(
             id=self._id(index),
             user=f"bench{index // A_USERS_OWN}",
-            digest=self._bytes(index, f"digest {revision} "),
             created_at=self._born,
             seen_at=seen,
             expires_at=seen + LASTS,
-            spent=(Spent(self._bytes(index, "spent"), self._bytes(index, "salt"), seen),) if revision else (),
+            secrets=(spent, newest) if revision else (newest,),
+            last_session=revision,
             user_agent=BROWSER.user_agent,
             address=BROWSER.address,
             revision=revision,
@@ -142,14 +139,12 @@ class Population:
 
     async def replace(self) -> Call:
         index = self._any()
-        stored = await self.backend.get(self._id(index))
-        assert stored is not None
         self._revisions[index] += 1
-        return partial(self.backend.replace, replace(self._record(index, self._revisions[index]), note=stored.note))
+        return partial(self.backend.replace, self._record(index, self._revisions[index]))
 
     async def of_user(self) -> Call:
         user = f"bench{next(self._turn) * PRIME % (len(self._revisions) // A_USERS_OWN)}"
-        return partial(self.backend.of_user, user)
+        return partial(self.backend.of_user, user, A_USERS_OWN)
 
     async def remove(self) -> None:
         if not await self.backend.purge(math.inf):  # a store that expires records by itself purges none
@@ -159,14 +154,15 @@ class Population:
 
 
 async def exchanges(manager: PersistentSessionManager, count: int) -> list[float]:
-    token, record = await manager.remember("bench", data=None, client=BROWSER, replaces=(), request=None)
-    # Away long enough for its spent secrets to be forgotten: the ordinary case.
+    token, record = manager.registry.new_record("bench", data="{}", persistent=True, browser=BROWSER)
+    await manager.registry.begin(record, replaces=())
+    # Away long enough for its spent secrets to be dropped: the ordinary case.
     away = itertools.count()
     manager.clock = lambda: time.time() + 3600 * next(away) / 4
     taken = []
     for _ in range(count):
         started = time.perf_counter()
-        restored = await manager.restore(token, client=BROWSER, accept=anybody, request=None)
+        restored = await manager.lifecycle.restore([token], BROWSER)
         taken.append(time.perf_counter() - started)
         assert restored.token is not None
         token = restored.token

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -53,16 +53,16 @@ def leave(core: int) -> None:
 class Worker:
     """A process that runs ``arguments``, a program that calls :func:`serve`."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, under: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*under, sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
 
-    async def load(self, requests: int, browse: Browse) -> None:
+    async def load(self, requests: int, browse: Browse, connections: int = CONNECTIONS) -> None:
         """Have ``browse`` make its part of ``requests`` over each of the connections."""
-        await asyncio.gather(*(self._connection(requests // CONNECTIONS, browse) for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(self._connection(requests // connections, browse) for _ in range(connections)))
 
     async def _connection(self, requests: int, browse: Browse) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
