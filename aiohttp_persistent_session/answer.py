@@ -77,7 +77,7 @@ async def _decide(visit: Visit, request: web.Request, response: web.StreamRespon
     if visit.presented_copy:
         if _is_quick(visit):
             return Action.DELETE
-        # Of use to nobody, as the record is gone. A slow answer might hit the cookies of a sign-in meanwhile.
+        # It is useless, as the record is gone. A slow answer might hit the cookies of a sign-in meanwhile.
         if sessions.is_emptied(request):
             leave_out(visit.storage.cookie_name, response.headers)
         return Action.KEEP

@@ -41,7 +41,7 @@ class Secret:
     exchanged_at: float | None = None
     """When it was first exchanged or rotated. It never moves."""
     user_agent: str | None = None
-    """Of the request whose exchange issued it; None where no exchange did."""
+    """That of the request whose exchange issued it; None where no exchange did."""
     address: str | None = None
     """Likewise."""
     seen_at: float | None = None
@@ -75,7 +75,7 @@ class Record:
     persistent: bool = True
     """Whether the browser keeps the cookie when it is closed."""
     user_agent: str = ""
-    """Of the browser, last seen."""
+    """The browser's, last seen."""
     address: str = ""
     """Likewise."""
     data: str = "{}"
@@ -83,7 +83,7 @@ class Record:
     revision: int = 0
     """Counts the writes; a store replaces revision n only by n + 1."""
     version: int = VERSION
-    """Of this format. A record of a later version is unreadable, and is not deleted for that."""
+    """The format's. A record of a later version is unreadable, and is not deleted for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Repeat:
     issued_at: datetime
     """When the token was issued (UTC)."""
     user_agent: str
-    """Of the request that it was issued to."""
+    """That of the request that it was issued to."""
     address: str
     """Likewise."""
     shown: bool

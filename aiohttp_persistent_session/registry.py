@@ -107,7 +107,7 @@ class Registry:
         async with self.store.calls() as calls:
             records = await calls.of_user(newest.user, self._max_sessions + BATCH)
         records = [one for one in self._standing(records, newest.user) if one.id not in {newest.id, *replaced}]
-        # Of two sign-ins at once each may see the other: only the older one may be ended for the younger one's sake.
+        # Each of two sign-ins at once may see the other: only the older one may be ended for the younger one's sake.
         # A time in the future is that of a clock that was set back since.
         latest = newest.created_at + CLOCK_TOLERANCE
         older = [

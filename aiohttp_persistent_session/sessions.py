@@ -31,7 +31,7 @@ class Mark(NamedTuple):
 
     id: str
     number: int
-    """Of the session, among those of its persistent session."""
+    """The session's, among those of its persistent session."""
     typed_at: int | None = None
     """When the password was typed in this session, in seconds since the epoch; None where it was not."""
 

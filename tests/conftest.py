@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
         if getattr(getattr(item, "module", None), "KILLS_SERVERS", False):
-            # Or earlier, of its own accord; where warnings are errors, this one comes wrapped.
+            # It may come earlier, of its own accord; where warnings are errors, this one comes wrapped.
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
             item.add_marker(pytest.mark.filterwarnings("ignore:.*<socket:pytest.PytestUnraisableExceptionWarning"))
 

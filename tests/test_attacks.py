@@ -255,7 +255,7 @@ async def test_writes_that_hang_cost_one_restore_its_time_out() -> None:
 
 @in_virtual_time
 async def test_writes_that_hang_are_tried_by_one_request_at_a_time() -> None:
-    """Of requests that come at once, one waits for the store; the others do not."""
+    """One of the requests that come at once waits for the store; the others do not."""
     backend = faulty()
     async with opened(backend) as manager:
         tokens = [await sign_in(manager, f"user{number}") for number in range(10)]

@@ -1155,7 +1155,7 @@ async def test_what_the_readme_says_raises_raises_while_the_store_is_down() -> N
 
 
 def test_every_public_name_is_on_a_page() -> None:
-    """Whoever looks for it finds it."""
+    """A reader who looks for it finds it."""
     everything = "".join(PAGES.values())
     for name in aiohttp_persistent_session.__all__:
         assert re.search(rf"\b{name}\b", everything), name

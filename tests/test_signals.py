@@ -477,7 +477,7 @@ async def test_how_long_the_unseen_tokens_session_was_used_tells_most() -> None:
 
 @in_virtual_time
 async def test_of_tokens_that_followed_each_other_the_last_is_told_of() -> None:
-    """Whoever held the others moved on from them; nobody did from the last, although it was shown."""
+    """The holders of the others moved on from them; nobody did from the last, although it was shown."""
     owner = Owner()
     async with owner.manager as manager:
         first = await sign_in(manager)

@@ -63,7 +63,7 @@ class Backend(ABC):
     async def replace(self, record: Record) -> bool:
         """Compare and swap: store ``record`` if the one stored under its id has the revision before it.
 
-        Of any number of concurrent calls that carry the same revision exactly one returns True. False where the id is
+        Exactly one of any number of concurrent calls that carry the same revision returns True. False where the id is
         gone (it is not created anew) or its revision is another. A call that a driver repeats, since its first answer
         was lost, returns False the second time.
         """

@@ -35,7 +35,7 @@ class Walked(NamedTuple):
 def walk(worlds: Walkable, *, limit: int = 10**9) -> Walked:
     """Walk all states, or as many as the limit says, or until an invariant is broken.
 
-    Of the states that were walked, their hashes are kept: 64 bits, so that two of millions hardly ever fall together.
+    The hashes of the states that were walked are kept: 64 bits, so that two of millions hardly ever fall together.
     """
     began = time.perf_counter()
     first = worlds.first()

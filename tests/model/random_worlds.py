@@ -26,20 +26,20 @@ class Harsh(NamedTuple):
     """How harsh a world is. Probabilities, and seconds."""
 
     lost: float = 0.2
-    """Of an answer, to be lost."""
+    """The probability of an answer to be lost."""
     killed: float = 0.25
-    """Of the browser, at each visit."""
+    """The same of the browser, at each visit."""
     session_ends: float = 0.35
     """At each visit."""
     slow: float = 0.15
-    """Of a handler, to take up to 40 s; of half as many, to take up to ``slowest``."""
+    """The same of a handler, to take up to 40 s; of half as many, to take up to ``slowest``."""
     slowest: float = 120.0
     skew: float = 5.0
     """By which a worker's clock may be off."""
     unanswered: float = 0.03
-    """Of a swap, to get no answer: it happens at once, within 5 minutes, or never."""
+    """The same of a swap, to get no answer: it happens at once, within 5 minutes, or never."""
     failed: float = 0.02
-    """Of a read, to fail."""
+    """The same of a read, to fail."""
     flush: float = 30.0
     """Within which a browser puts its cookies on disk."""
     requests_late: float = 3.0
@@ -48,7 +48,7 @@ class Harsh(NamedTuple):
     hosts: int = 1
     """Hosts that share the token, each with a session of its own."""
     joined_changes: float = 0.3
-    """Of a handler, to change the session."""
+    """The same of a handler, to change the session."""
 
 
 class RandomWorld:

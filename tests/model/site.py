@@ -92,7 +92,7 @@ class Presented(NamedTuple):
     token: int | None
     """The name of its token."""
     number: int = 0
-    """Of the request. It is its User-Agent, and names the tokens that it offers."""
+    """The request's. It is its User-Agent, and names the tokens that it offers."""
 
 
 class Answer(NamedTuple):

@@ -126,7 +126,7 @@ class World(NamedTuple):
     before: int | None
     """The record before, where reads may lag."""
     workers: tuple[tuple[int, int], tuple[int, int]]
-    """Of each the number of its view, and the number of the view's question."""
+    """Each one's number of its view, and the number of the view's question."""
     browser: Browser
     left: Left
     running: tuple[Running, ...] = ()
@@ -471,7 +471,7 @@ class Worlds:
                     ),
                 )
         if world.left.may("thefts") and world.left.may("thief_requests"):
-            # Whoever has both may use one alone.
+            # A thief who has both may use one alone.
             sessions, tokens = ({browser.session} - {None}, {browser.token} - {None})
             if sessions or tokens:
                 stolen = (tuple(sessions), tuple(tokens))
