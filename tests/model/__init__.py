@@ -6,7 +6,9 @@ Read first ``invariants.py``, what must never happen, and ``cases.py``, the worl
     scheduler.py      who owns every await: each call of the store is a step
     site.py           one worker: the real middleware, signal handler, manager and lifecycle, on a store of steps
     replay.py         coroutines as values, so that equal states of a world are known again
-    world.py          a browser, two workers, a store, the network, a thief: what can happen next
+    world.py          a browser, two workers, a store, the network, a thief: what is kept of them
+    worlds.py         what the site can do next
+    surroundings.py   what the browser, the network and time can do next
     pure.py           the pure rules alone, for any number of requests
     explore.py        walks every state once
     cases.py          the small worlds

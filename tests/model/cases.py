@@ -11,7 +11,8 @@ from . import pure, world
 from .explore import Walked, walk
 from .pure import PureWorlds, bound_of
 from .site import modelled
-from .world import Left, Worlds
+from .world import Left
+from .worlds import Worlds
 
 
 class Case(NamedTuple):

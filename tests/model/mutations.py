@@ -20,6 +20,7 @@ from aiohttp_persistent_session.rules import Outcome, Verdict
 from . import pure, random_worlds, thief, world
 from .explore import walk
 from .site import modelled
+from .worlds import Worlds
 
 Finding = Callable[[], str | None]
 """Runs a world; returns the invariant that it found broken, or None."""
@@ -44,7 +45,7 @@ def interleaved(limits: world.Limits | None = None, *, persistent: bool = True, 
 
     def run() -> str | None:
         with modelled():
-            return walk(world.Worlds(world.Left(**left), limits or world.Limits(), persistent=persistent)).broken
+            return walk(Worlds(world.Left(**left), limits or world.Limits(), persistent=persistent)).broken
 
     return run
 
@@ -234,7 +235,7 @@ MUTATIONS = (
     Mutation(
         "section 3",
         "a late response renews what it presented",
-        {"answer.RENEWED_WITHIN": math.inf},
+        {"answer.RENEWED_WITHIN": math.inf, "seen.RENEWED_AFTER_LOOK": math.inf},
         interleaved(FEW, requests=3, kills=0),
     ),
 )
