@@ -48,7 +48,7 @@ def test_a_token_that_a_slow_response_renewed_is_valid() -> None:
 def test_what_is_left_requests_and_answers_that_each_take_15_s() -> None:
     """Where each request and each answer takes 15 s, and a worker's memory is a minute old, 90 s are not enough.
 
-    docs/guarantees.md says so. Should this world hold one day, it belongs to the others.
+    docs/guarantees.md says so. With RENEWED_AFTER_LOOK = 10 this world holds, and belongs to the others.
     """
     assert ON_THE_WAY.walk().broken is not None
 
