@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiohttp_persistent_session import MemoryBackend
+from aiohttp_persistent_session import CookiePolicy, MemoryBackend
 from aiohttp_persistent_session.tokens import Token
 
 from .browser import SESSION, TOKEN, Browser, Clock, Reply, Worker, Workers
@@ -324,10 +324,11 @@ async def test_a_planted_token_is_not_read_out_of_another_cookies_value(
         f"a=b, {TOKEN}={browser.token}",
         f'a="b {TOKEN}={browser.token}"',
         f"a={TOKEN}={browser.token}",
-        f"={TOKEN}={browser.token}",
     ):
         assert (await browser.send("GET", "/me", cookie_header=header)).user is None
     assert not backend.calls
+    # By ours alone: the parser of aiohttp 3.12.0 raises over a cookie without a name.
+    assert CookiePolicy().read([f"={TOKEN}={browser.token}"]) == []
 
 
 async def test_quotes_hide_no_cookie(browser: Browser) -> None:
