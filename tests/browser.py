@@ -177,6 +177,18 @@ class Browser:
         return Browser(self.worker, dict(self.cookies), self.user_agent)
 
 
+def names(worker: Worker) -> list[str]:
+    """Return the names of the signals that were sent, in their order."""
+    return [name for name, _ in worker.events]
+
+
+async def comes_back(browser: Browser, clock: Clock, after: float = 3) -> Reply:
+    """Close the browser, and ask for a page when it comes back."""
+    clock.advance(after)
+    browser.end_session()
+    return await browser.get()
+
+
 async def raw_request(
     worker: Worker, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes = b""
 ) -> tuple[int, bytes]:

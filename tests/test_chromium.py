@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from .browser import SESSION, TOKEN, Clock, Worker, Workers
+from .browser import SESSION, TOKEN, Clock, Worker, Workers, names
 from .chromium import Profile, path_of_chromium, started_chromium
 from .faults import FaultyBackend
 from .servers.processes import STARTS_WITHIN
@@ -54,10 +54,6 @@ async def user(page: Page, address: str) -> Any:
 
 async def token(context: BrowserContext) -> str | None:
     return next((one["value"] for one in await context.cookies() if one["name"] == TOKEN), None)
-
-
-def names(worker: Worker) -> list[str]:
-    return [name for name, _ in worker.events]
 
 
 @pytest.mark.parametrize("seconds_until_return", [1, 60, 3600])

@@ -53,26 +53,15 @@ from aiohttp_persistent_session import (
 )
 from aiohttp_persistent_session.tokens import Token
 
-from .browser import DAY, SESSION, TOKEN, Browser, Clock, Reply, Worker, Workers
+from .browser import DAY, SESSION, TOKEN, Browser, Clock, Worker, Workers, comes_back, names
 from .faults import FaultyBackend, Gate
 
 Chain = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LOGGER = "aiohttp_persistent_session"
 
 
-def names(worker: Worker) -> list[str]:
-    return [name for name, _ in worker.events]
-
-
 def reasons(worker: Worker) -> list[tuple[str, str | None]]:
     return [(name, session.reason) for name, session in worker.told]
-
-
-async def comes_back(browser: Browser, clock: Clock, after: float = 3) -> Reply:
-    """Close the browser, and ask for a page when it comes back."""
-    clock.advance(after)
-    browser.end_session()
-    return await browser.get()
 
 
 # A middleware passes on a clone

@@ -28,21 +28,10 @@ from aiohttp_persistent_session import (
 )
 from aiohttp_persistent_session.tokens import Token
 
-from .browser import DAY, SESSION, TOKEN, Browser, Clock, Reply, Worker, Workers
+from .browser import DAY, SESSION, TOKEN, Browser, Clock, Reply, Worker, Workers, comes_back, names
 from .faults import FaultyBackend, Gate
 
 Chain = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def names(worker: Worker) -> list[str]:
-    return [name for name, _ in worker.events]
-
-
-async def comes_back(browser: Browser, clock: Clock, after: float = 3) -> Reply:
-    """Close the browser, and ask for a page when it comes back."""
-    clock.advance(after)
-    browser.end_session()
-    return await browser.get()
 
 
 # Planting

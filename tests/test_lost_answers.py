@@ -10,6 +10,7 @@ from aiohttp_persistent_session.record import Record
 
 from .browser import DAY, SESSION, TOKEN, Browser, Clock, Worker, Workers
 from .faults import DriverError, FaultyBackend
+from .outages import is_in
 
 
 @pytest.fixture
@@ -22,10 +23,6 @@ async def browser(worker: Worker) -> Browser:
     browser = Browser(worker)
     await browser.sign_in()
     return browser
-
-
-async def is_in(browser: Browser) -> bool:
-    return bool((await browser.get()).user == "alice")
 
 
 @pytest.mark.parametrize("options", [{}, {"grace_period": 0}, {"strict": True}], ids=str)

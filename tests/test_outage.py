@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 
 import aiohttp_session
 import pytest
@@ -21,47 +20,18 @@ from aiohttp_persistent_session.rules import Outcome
 from .browser import DAY, SESSION, TOKEN, Browser, Clock, Worker, Workers
 from .exchanges import check
 from .faults import DriverError, FaultyBackend, Gate
-
-LOGGER = "aiohttp_persistent_session"
-TIMEOUT = 0.2
-"""Seconds that a store in memory may take here, whose calls take no time unless a test holds them."""
-COMES_BACK_WITHIN = 30.0
-"""Seconds, for the slowest machine; it takes a fraction of one."""
-
-Outage = Callable[..., None]
-
-
-@pytest.fixture
-async def worker(workers: Workers, backend: FaultyBackend) -> Worker:
-    return await workers(backend, timeout=TIMEOUT)
-
-
-@pytest.fixture
-async def browser(worker: Worker) -> Browser:
-    browser = Browser(worker)
-    await browser.sign_in()
-    return browser
-
-
-@pytest.fixture(params=["fails", "hangs"])
-def outage(request: pytest.FixtureRequest, backend: FaultyBackend) -> Outage:
-    """Let the store fail at once, or never answer."""
-    return backend.break_down if request.param == "fails" else backend.hang
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(COMES_BACK_WITHIN):
-        while not await holds():
-            await asyncio.sleep(0.02)
-
-
-async def is_in(browser: Browser) -> bool:
-    return bool((await browser.get()).user == "alice")
-
-
-def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == LOGGER]
-
+from .outages import (  # noqa: F401 -- fixtures
+    COMES_BACK_WITHIN,
+    LOGGER,
+    TIMEOUT,
+    Outage,
+    each_outage,
+    impatient_worker,
+    is_in,
+    signed_in_browser,
+    until,
+    warnings_in,
+)
 
 # Restore
 

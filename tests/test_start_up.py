@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,48 +16,20 @@ from aiohttp_persistent_session import (
     SQLBackend,
 )
 
-from .browser import Browser, Worker, Workers
+from .browser import Browser, Workers
 from .faults import DriverError, FaultyBackend
-
-LOGGER = "aiohttp_persistent_session"
-TIMEOUT = 0.2
-"""Seconds that a store in memory may take here, whose calls take no time unless a test holds them."""
-COMES_BACK_WITHIN = 30.0
-"""Seconds, for the slowest machine; it takes a fraction of one."""
-
-Outage = Callable[..., None]
-
-
-@pytest.fixture
-async def worker(workers: Workers, backend: FaultyBackend) -> Worker:
-    return await workers(backend, timeout=TIMEOUT)
-
-
-@pytest.fixture
-async def browser(worker: Worker) -> Browser:
-    browser = Browser(worker)
-    await browser.sign_in()
-    return browser
-
-
-@pytest.fixture(params=["fails", "hangs"])
-def outage(request: pytest.FixtureRequest, backend: FaultyBackend) -> Outage:
-    """Let the store fail at once, or never answer."""
-    return backend.break_down if request.param == "fails" else backend.hang
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(COMES_BACK_WITHIN):
-        while not await holds():
-            await asyncio.sleep(0.02)
-
-
-async def is_in(browser: Browser) -> bool:
-    return bool((await browser.get()).user == "alice")
-
-
-def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == LOGGER]
+from .outages import (  # noqa: F401 -- fixtures
+    COMES_BACK_WITHIN,
+    LOGGER,
+    TIMEOUT,
+    Outage,
+    each_outage,
+    impatient_worker,
+    is_in,
+    signed_in_browser,
+    until,
+    warnings_in,
+)
 
 
 async def is_out(browser: Browser) -> bool:
