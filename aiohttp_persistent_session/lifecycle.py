@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from . import rules
 from .backends.base import BackendError
-from .backends.drivers import end_tasks, spawn
 from .record import Browser, PersistentSession, Record, Repeat, Secret, as_datetime
 from .registry import Registry
 from .rules import Moment, Outcome, Verdict
 from .store import Calls
 from .swaps import Swaps
+from .tasks import end_tasks, spawn
 from .tokens import Token, is_id
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")

@@ -11,7 +11,6 @@ from typing import Any, Self, Unpack
 
 from . import options
 from .backends.base import Backend, BackendError
-from .backends.drivers import end_tasks
 from .lifecycle import Lifecycle
 from .options import Duration, Durations
 from .policy import Policy
@@ -20,6 +19,7 @@ from .registry import Registry
 from .seen import Seen
 from .signals import SessionSignal, Signals
 from .store import Store
+from .tasks import end_tasks
 
 PURGE_INTERVAL = 3600.0
 """Seconds between two purges of one worker."""

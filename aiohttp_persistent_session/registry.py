@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from .backends.base import BackendError
-from .backends.drivers import end_tasks, spawn
 from .policy import CLOCK_TOLERANCE, Policy
 from .record import Browser, PersistentSession, Record, Secret, UserId, same_user
 from .seen import Seen
 from .signals import SessionSignal, Signals
 from .store import Store
+from .tasks import end_tasks, spawn
 from .tokens import Token, is_id
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")

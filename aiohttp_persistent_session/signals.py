@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from aiosignal import Signal
 
 from . import options
-from .backends.drivers import end_tasks, spawn
 from .record import PersistentSession
+from .tasks import end_tasks, spawn
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from .backends.base import Backend, BackendError
-from .backends.drivers import end_tasks, readable_ones, spawn
+from .backends.drivers import readable_ones
 from .record import Record, UserId, readable
+from .tasks import end_tasks, spawn
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 

@@ -39,7 +39,7 @@ LAYERS = (
     {"backends.drivers"},
     {"backends.base", "policy"},
     {"record"},
-    {"tokens", "backends"},
+    {"tokens", "backends", "tasks"},
 )
 """From the outside in: a module imports from later layers only."""
 

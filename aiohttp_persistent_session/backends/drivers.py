@@ -1,13 +1,11 @@
-"""What backends share: a driver's errors, work that outlives its caller, records as what a store can hold, and what is
-wrong with a URL."""
+"""What backends share: a driver's errors, records as what a store can hold, and what is wrong with a URL."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -38,30 +36,6 @@ class DriverErrors:
         # Any exception: drivers raise more than their documented errors, and what is stored may be none of ours.
         if isinstance(error, Exception) and not isinstance(error, BackendError):
             raise BackendError(f"{self._store} failed: {type(error).__name__}") from error
-
-
-def spawn(work: Coroutine[Any, Any, T], running: set[asyncio.Task[Any]]) -> asyncio.Task[T]:
-    """Start ``work`` in a task of its own, which is in ``running`` until it ends, whoever still waits for it."""
-
-    def ended(task: asyncio.Task[T]) -> None:
-        running.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody may be there any more to whom it would matter
-
-    task = asyncio.create_task(work)
-    running.add(task)
-    task.add_done_callback(ended)
-    return task
-
-
-async def end_tasks(tasks: Collection[asyncio.Task[Any]], patience: float) -> None:
-    """Give ``tasks`` so many seconds, and end what goes on then."""
-    left = list(tasks)
-    if left and patience:
-        await asyncio.wait(left, timeout=patience)
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
 
 
 # Records

@@ -21,8 +21,9 @@ except ImportError as error:
     raise ImportError(hint) from error
 
 from ..record import Record, Secret, UserId
+from ..tasks import end_tasks, spawn
 from .base import Backend, BackendError
-from .drivers import DriverErrors, URLFault, check_url, end_tasks, readable_ones, spawn, user_from_text, user_to_text
+from .drivers import DriverErrors, URLFault, check_url, readable_ones, user_from_text, user_to_text
 
 # Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
 _WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)

@@ -20,6 +20,7 @@ except ImportError as error:
     ) from error
 
 from ..record import Record, UserId
+from ..tasks import spawn
 from .base import Backend, BackendError
 from .drivers import (
     DriverErrors,
@@ -27,7 +28,6 @@ from .drivers import (
     readable_ones,
     secrets_from_json,
     secrets_to_json,
-    spawn,
     user_from_text,
     user_to_text,
 )
