@@ -12,6 +12,7 @@ from .caching import is_meant_for_shared_caches
 from .cookies import is_set, leave_out
 from .policy import RENEWED_AFTER_LOOK, RENEWED_WITHIN, SENT_WITHIN
 from .rules import Outcome
+from .seen import View
 from .visit import NewToken, Origin, Visit
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
@@ -26,24 +27,25 @@ class Action(Enum):
     DELETE = "delete"
 
 
-def renews_at_once(visit: Visit, now: float) -> bool:
-    """Tell whether the cookie is renewed with no more to find out: the way that most responses take."""
+def answer_plainly(visit: Visit, response: web.StreamResponse, now: float) -> bool:
+    """Renew the cookie, or leave it, where nothing is to be found out: the way of most responses. Tell whether so."""
     view = visit.view
-    return (
-        view is not None
-        and len(visit.values) == 1
-        and (visit.mark, hash(visit.values[0])) == view.known
-        and view is visit.wiring.manager.registry.seen.get(view.id)
-        and 0 <= now - visit.started <= RENEWED_WITHIN
-        and now - view.looked_at <= RENEWED_AFTER_LOOK
-    )
+    if (
+        view is None
+        or not visit.is_plain
+        or view is not visit.wiring.manager.registry.seen.get(view.id)
+        or not 0 <= now - visit.started <= RENEWED_WITHIN
+    ):
+        return False
+    if now - view.looked_at <= RENEWED_AFTER_LOOK:
+        _renew(visit, view, visit.values[0], response, now)
+    return True
 
 
-def renew(visit: Visit, response: web.StreamResponse, now: float) -> None:
+def _renew(visit: Visit, view: View, value: str, response: web.StreamResponse, now: float) -> None:
     """Send again what the request presented, with a new expiry."""
-    if visit.view is not None:
-        max_age = visit.wiring.manager.policy.cookie_max_age(visit.view.ends_at, now)
-        visit.wiring.cookie.renew(visit.values[0], max_age, response.headers)
+    max_age = visit.wiring.manager.policy.cookie_max_age(view.ends_at, now)
+    visit.wiring.cookie.renew(value, max_age, response.headers)
 
 
 async def answer(visit: Visit, request: web.Request, response: web.StreamResponse) -> None:
@@ -52,8 +54,8 @@ async def answer(visit: Visit, request: web.Request, response: web.StreamRespons
         response.headers.extend((hdrs.SET_COOKIE, field) for field in visit.fields_after_crash)
     action = await _decide(visit, request, response)
     cookie = visit.wiring.cookie
-    if action is Action.RENEW:
-        renew(visit, response, visit.wiring.manager.clock())
+    if action is Action.RENEW and visit.view is not None:
+        _renew(visit, visit.view, visit.values[0], response, visit.wiring.manager.clock())
     if action not in {Action.SET, Action.DELETE}:
         return
     if is_meant_for_shared_caches(response.headers):
@@ -113,9 +115,6 @@ async def _renews(visit: Visit, id: str) -> bool:
     for token in visit.tokens_of(id):
         if view is not None and view.renews(token.digest, manager.registry.now(), is_slow=is_slow):
             visit.view, visit.values = view, [token.cookie_value]
-            if view.is_unspent(token.digest):
-                # The next request that brings this cookie is known by it, until the record is looked at anew.
-                view.known = visit.mark, hash(token.cookie_value)
             return True
     return False
 

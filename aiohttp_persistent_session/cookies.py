@@ -44,7 +44,7 @@ class CookiePolicy:
     samesite: SameSite = "Lax"
     partitioned: bool = False
     attributes: str = field(init=False, repr=False, compare=False)
-    _start: str = field(init=False, repr=False, compare=False)
+    _pairs: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.name is None:
@@ -61,7 +61,7 @@ class CookiePolicy:
         if self.partitioned:
             attributes += "; Partitioned"
         object.__setattr__(self, "attributes", attributes)
-        object.__setattr__(self, "_start", f"{self.name}=")
+        object.__setattr__(self, "_pairs", re.compile(rf";[ \t]*{re.escape(self.name)}=([^;]*)"))
 
     def _check_types(self) -> None:
         if self.samesite is None:
@@ -110,18 +110,8 @@ class CookiePolicy:
         Nothing but a semicolon parts two cookies, and nothing but a space or tab is trimmed (RFC 6265bis, 5.8.3): a
         reader that takes ``a=b name=c`` for one of this name lets other cookies pass for it, past any prefix.
         """
-        values: list[str] = []
-        for header in cookie_headers:
-            before, found, rest = header.partition(self._start)
-            while found:
-                value, more, rest = rest.partition(";")
-                begins = before[-2:] == "; " or before.rstrip(" \t")[-1:] in ("", ";")
-                if begins and len(values) < MAX_VALUES and (value := value.strip(" \t")) not in values:
-                    values.append(value)
-                if not more:
-                    break
-                before, found, rest = rest.partition(self._start)
-        return values
+        found = [value.strip(" \t") for value in self._pairs.findall(";" + ";".join(cookie_headers))]
+        return found if len(found) < 2 else list(dict.fromkeys(found))[:MAX_VALUES]
 
     def renew(self, value: str, max_age: int, headers: CIMultiDict[str]) -> None:
         """Add the Set-Cookie field that renews the cookie, and keep the response out of shared caches.

@@ -23,9 +23,10 @@ SENT_WITHIN = 10.0
 RENEWED_WITHIN = 2.0
 """A response that begins later renews its cookie only after a look at the record."""
 
-RENEWED_AFTER_LOOK = 60.0
-"""For so long after a look a worker renews from memory, whatever ``check_interval`` is. What it sends again must be
-gone from all answers and requests under way by the end of :data:`SETTLE_TIME`."""
+RENEWED_AFTER_LOOK = 10.0
+"""For so long after a look a worker renews cookies from memory, whatever ``check_interval`` is. What it sends again may
+come back to a browser that moved on, and must be gone from all requests and answers by the end of :data:`SETTLE_TIME`:
+from a memory of 60 s it is not where each request and each answer takes 5 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from collections.abc import Sequence
 from dataclasses import replace as changed
 from enum import Enum
 from hmac import compare_digest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .policy import ISSUE_INTERVAL, SETTLE_TIME, Policy
 from .record import Browser, Record, Secret
@@ -120,7 +120,7 @@ def check(record: Record | None, presented: bytes | None, session: int, moment: 
     if secret is not None:
         return _check_secret(record, secret, session, moment)
     if session > record.last_session:
-        return Verdict(Outcome.LOST, changed(_next(record), secrets=()), writes=True)
+        return Verdict(Outcome.LOST, _next(record, secrets=()), writes=True)
     if presented is not None:
         return _accuse(record)
     if is_live(record, None, session):
@@ -140,7 +140,7 @@ def restamp(record: Record | None, issued: bytes, moment: Moment) -> Verdict:
     if secret is None:
         return Verdict(Outcome.ENDED, record)
     secrets = _put(record.secrets, changed(secret, issued_at=moment.now))
-    return Verdict(Outcome.LIVE, changed(_next(record), secrets=secrets), writes=True, session=secret.session)
+    return Verdict(Outcome.LIVE, _next(record, secrets=secrets), writes=True, session=secret.session)
 
 
 # What a secret is worth
@@ -225,7 +225,7 @@ def _exchange(record: Record, secret: Secret, kept: tuple[Secret, ...], offered:
     left_behind = _left_behind(record, secret, () if _repeats(secret, moment) else kept)
     issued = Secret(offered, moment.now, number, user_agent=moment.browser.user_agent, address=moment.browser.address)
     reported = tuple(changed(one, reported=True) if one in left_behind else one for one in _put(kept, spent))
-    written = changed(_written(record, (*reported, issued), moment), last_session=number, issued_last_at=moment.now)
+    written = _written(record, (*reported, issued), moment, last_session=number, issued_last_at=moment.now)
     return Verdict(Outcome.EXCHANGE, written, True, number, offered, left_behind)
 
 
@@ -272,7 +272,7 @@ def _put(secrets: Sequence[Secret], secret: Secret) -> tuple[Secret, ...]:
 
 def _accuse(record: Record) -> Verdict:
     """Take all secrets away first: only who read the newest revision may accuse (5)."""
-    return Verdict(Outcome.REUSE, changed(_next(record), secrets=()), writes=True)
+    return Verdict(Outcome.REUSE, _next(record, secrets=()), writes=True)
 
 
 def _go_on(
@@ -285,16 +285,11 @@ def _go_on(
     return Verdict(Outcome.LIVE, _written(record, seen, moment), True, session, left_behind=left_behind)
 
 
-def _written(record: Record, secrets: tuple[Secret, ...], moment: Moment) -> Record:
-    written = changed(
-        _next(record),
-        secrets=secrets,
-        seen_at=moment.now,
-        user_agent=moment.browser.user_agent,
-        address=moment.browser.address,
-    )
+def _written(record: Record, secrets: tuple[Secret, ...], moment: Moment, **changes: Any) -> Record:
+    seen = {"seen_at": moment.now, "user_agent": moment.browser.user_agent, "address": moment.browser.address}
+    written = _next(record, secrets=secrets, **seen, **changes)
     return changed(written, expires_at=moment.policy.expires_at(written))
 
 
-def _next(record: Record) -> Record:
-    return changed(record, revision=record.revision + 1)
+def _next(record: Record, **changes: Any) -> Record:
+    return changed(record, revision=record.revision + 1, **changes)

@@ -28,7 +28,7 @@ class View:
     """From ``looked_at`` until this time a live request that presents what is known here needs no look."""
     ends_at: float
     """When the persistent session ends, whatever happens."""
-    known: tuple[str, int] | None = None
+    known: tuple[str | int, ...] | None = None
     """A session's mark, and the ``hash`` of the cookie with the newest secret that came with it, to know both again
     unparsed. It decides only whether a live request is looked up, and is sent back what it presented; it signs nobody
     in."""
@@ -66,9 +66,9 @@ class View:
         return compare_digest(newest.digest, presented) and not (is_slow and len(self.record.secrets) > 1)
 
     def is_unspent(self, presented: bytes) -> bool:
-        """Tell whether this secret was neither exchanged nor rotated."""
-        secret = None if self.record is None else rules.find(self.record, presented)
-        return secret is not None and secret.exchanged_at is None
+        """Tell whether this is the newest secret, neither exchanged nor rotated."""
+        newest = None if self.record is None else rules.newest(self.record)
+        return newest is not None and newest.exchanged_at is None and compare_digest(newest.digest, presented)
 
     def is_newer_than(self, other: View) -> bool:
         """Tell which of two answers counts, as they may overtake each other on their way here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from http.cookies import CookieError
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import aiohttp_session
 from aiohttp import web
@@ -80,6 +80,29 @@ def storage_of(request: web.Request) -> AbstractStorage:
     return storage
 
 
+async def first_load(request: web.Request, storage: AbstractStorage) -> Session | None:
+    """Load the request's session, as aiohttp_session.get_session does; None where its storage fails."""
+    try:
+        session = await storage.load_session(request)
+    except UNREADABLE:
+        session = await storage.new_session()
+    except Exception as error:  # noqa: BLE001 -- a storage may raise what its driver raises
+        # Whether it is live cannot be known, so no token is spent on it. The handler meets the same exception where it
+        # asks for the session, as it would without this middleware.
+        logger.warning("the ordinary session could not be loaded: %s", type(error).__name__)
+        return None
+    if not isinstance(session, Session):
+        return None
+    request[SESSION_KEY] = session
+    return session
+
+
+def of(request: web.Request) -> Session | None:
+    """Return the session of the request, where somebody has asked for it."""
+    # A key that is missing costs an exception.
+    return cast("Session", request[SESSION_KEY]) if SESSION_KEY in iter(request) else None
+
+
 def put(request: web.Request, session: Session) -> None:
     """Let this be the request's session."""
     request[SESSION_KEY] = session
@@ -87,7 +110,7 @@ def put(request: web.Request, session: Session) -> None:
 
 def is_emptied(request: web.Request) -> bool:
     """Tell whether aiohttp-session deletes the session's cookie, if it does anything."""
-    session = request.get(SESSION_KEY)
+    session = of(request)
     return session is None or session.empty
 
 
@@ -114,8 +137,8 @@ async def empty_in_storage(request: web.Request, session: Session) -> None:
 
 async def save_after_crash(request: web.Request) -> list[str]:
     """Save the session, which aiohttp-session does not where the handler raised; return its Set-Cookie fields."""
-    session = request.get(SESSION_KEY)
-    if not isinstance(session, Session):
+    session = of(request)
+    if session is None:
         return []
     unsent = web.Response()
     try:

@@ -12,10 +12,9 @@ from weakref import WeakKeyDictionary
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler, Middleware
-from aiohttp_session import Session, get_session, new_session
 
 from . import options, sessions
-from .answer import answer, renew, renews_at_once
+from .answer import answer, answer_plainly
 from .backends.base import Backend
 from .cookies import CookiePolicy, SameSite
 from .manager import PersistentSessionManager
@@ -158,20 +157,12 @@ class _Middleware:
         visit = visit_of(request)
         if visit is None:
             visit = self._begin(request)
-            if visit.brings_a_cookie(request):
-                known = len(request)
-                session: Session | None
-                try:
-                    session = await get_session(request)
-                except sessions.UNREADABLE:
-                    session = await new_session(request)
-                except Exception as error:  # noqa: BLE001 -- a storage may raise what its driver raises
-                    # Whether it is live cannot be known, so no token is spent on it. The handler meets the same
-                    # exception where it asks for the session, as it would without this middleware.
-                    logger.warning("the ordinary session could not be loaded: %s", type(error).__name__)
-                    session = None
+            if visit.values or visit.brings_a_session(request):
+                session = sessions.of(request)
+                visit.session_was_read = session is not None
+                if session is None:
+                    session = await sessions.first_load(request, visit.storage)
                 if session is not None and not visit.is_served(session):
-                    visit.session_was_read = len(request) == known
                     await visit.look(request, session)
         else:
             self._resume(visit, request)
@@ -217,10 +208,7 @@ async def send_persistent_session_cookie(request: web.Request, response: web.Str
         return
     visit.is_prepared = True
     try:
-        now = visit.wiring.manager.clock()
-        if renews_at_once(visit, now):
-            renew(visit, response, now)
-        else:
+        if not answer_plainly(visit, response, visit.wiring.manager.clock()):
             await answer(visit, request, response)
     except Exception:
         logger.exception("the persistent session's cookie could not be sent")

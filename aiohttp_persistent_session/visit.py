@@ -48,17 +48,16 @@ class Visit:
     """Its user, as the record has it; None where that is not known."""
     view: View | None = None
     """What is known of the record, where the request is live and its cookie may be renewed."""
+    is_plain = False
+    """Whether it presents the newest secret and its session, which the worker knows by sight."""
     new_token: NewToken | None = None
     joined = False
     """Whether it joined an exchange, and so gets no token."""
-    deletes_cookie = False
-    presented_copy = False
+    deletes_cookie = presented_copy = False
     restore_failed = False
     """Whether the request is anonymous because the store, or ``validate``, failed."""
     to_undo: str | None = None
     """The persistent session that ends where the handler dies."""
-    mark: Any = None
-    """What the live session has under our key."""
     session_was_read = False
     """Whether a middleware read the session before it could be restored."""
     is_prepared = False
@@ -67,10 +66,8 @@ class Visit:
     """The session that this visit put into the request."""
     request_number = 0
     """The ``id`` of the request that the middleware was given."""
-    session_moved = False
-    """Whether a handler put it into a clone of the request."""
-    session_is_saved = False
-    """Whether aiohttp-session saves it in the response."""
+    session_moved = session_is_saved = False
+    """Whether a handler put it into a clone of the request; whether aiohttp-session saves it in the response."""
     fields_after_crash: Sequence[str] = ()
     """Set-Cookie fields of the ordinary session, where aiohttp-session will not write them."""
     _judged: Sequence[Token] = ()
@@ -93,28 +90,34 @@ class Visit:
 
     # Before the handler
 
-    def brings_a_cookie(self, request: web.Request) -> bool:
-        """Tell whether there is anything to look at."""
-        name = self.storage.cookie_name
-        return bool(self.values) or any(name in field for field in request.headers.getall(hdrs.COOKIE, ()))
+    def brings_a_session(self, request: web.Request) -> bool:
+        """Tell whether a session may be in its cookies."""
+        return any(self.storage.cookie_name in field for field in request.headers.getall(hdrs.COOKIE, ()))
 
     def is_served(self, session: Session) -> bool:
         """Tell whether the request goes on without a look: nothing is presented, or this worker knows what is."""
         user = session.get(self.wiring.session_key)
         if user is None:
             return not self.values
-        text = self.mark = session.get(MARK_KEY)
+        text = session.get(MARK_KEY)
         if text is None:
             return True  # a login of its own is none of our business
         view = self.wiring.manager.registry.seen.get(str(text)[:ID_LENGTH])
         if view is None or view.record is None or not view.is_current(self.started):
             return str(text).startswith(f"{NO_RECORD} ")
-        if len(self.values) != 1 or (text, hash(self.values[0])) != view.known:
-            mark, policy = Mark.of(session), self.wiring.manager.policy
-            digests = [token.digest for token in self.tokens_of(view.id)]
-            if mark is None or mark.id != view.id or not view.knows(digests, mark.number, self.started, policy):
-                return False
-        self._belong_to(view.record, user, view)
+        presented = (text, *map(hash, self.values))
+        if presented != view.known and not self._is_known(session, view, presented):
+            return False
+        self.is_plain = self._belong_to(view.record, user, view) and presented == view.known
+        return True
+
+    def _is_known(self, session: Session, view: View, presented: tuple[str | int, ...]) -> bool:
+        mark, policy = Mark.of(session), self.wiring.manager.policy
+        digests = [token.digest for token in self.tokens_of(view.id)]
+        if mark is None or mark.id != view.id or not view.knows(digests, mark.number, self.started, policy):
+            return False
+        if len(self.values) == len(digests) == 1 and view.is_unspent(digests[0]):
+            view.known = presented
         return True
 
     async def look(self, request: web.Request, session: Session) -> None:
@@ -230,10 +233,8 @@ class Visit:
         return list(by_id.values())
 
     def presented_ids(self) -> list[str]:
-        """Return the ids of the persistent sessions that this browser has shown: its session's, and one token's.
-
-        A selector is enough to end its persistent session: it comes in cookies only, and a wrong secret would end it.
-        """
+        """Return the ids of the persistent sessions that this browser has shown: its session's, and one token's."""
+        # A selector is enough to end one: it comes in cookies only, and a wrong secret would end it.
         tokens = self._judged or next(iter(self._candidates()), ())
         return list(dict.fromkeys([*([self.id] if self.id else []), *(token.id for token in tokens[:1])]))
 
@@ -253,7 +254,8 @@ class Visit:
         """Put back the session that a handler has put into a clone of the request; see also :meth:`check_storage`."""
         if self.session_moved and self.session is not None:
             sessions.put(request, self.session)
-        self.check_storage(request)
+        if sessions.storage_of(request) is not self.storage:
+            self.check_storage(request)
 
     def check_storage(self, request: web.Request) -> None:
         """Refuse to go on with two aiohttp-sessions in one request.
@@ -280,12 +282,9 @@ class Visit:
         self.deletes_cookie = True
 
     async def undo(self, request: web.Request) -> None:
-        """Undo the sign-in of a handler that raised; a sign-out stands.
-
-        Once the headers are written, the token may be under way.
-        """
+        """Undo the sign-in of a handler that raised; a sign-out stands."""
         if self.is_prepared:
-            return
+            return  # the token may be under way
         if self.to_undo is not None:
             id, self.to_undo, self.new_token = self.to_undo, None, None
             self.id = self.user = None

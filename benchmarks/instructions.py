@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import re
 import secrets
@@ -26,6 +27,11 @@ HERE = Path(__file__).parent
 # Otherwise valgrind counts each byte that a long copy moves.
 os.environ["GLIBC_TUNABLES"] = "glibc.cpu.x86_rep_movsb_threshold=1000000000"
 os.environ["PYTHONHASHSEED"] = "0"
+
+
+LIVE = ("session", "same request", "persistent", "not renewed")
+EXCHANGE = ("one GET", "exchange")
+OURS = {"persistent", "not renewed", "exchange"}
 
 
 class Counted:
@@ -83,7 +89,7 @@ async def main() -> None:
     parser.add_argument("--hours", type=float, default=24, help="for which each browser is away")
     options = parser.parse_args()
     number = options.requests
-    names = ("session", "same request", "persistent") if options.what == "live" else ("one GET", "exchange")
+    names = LIVE if options.what == "live" else EXCHANGE
     counts = {}
     for name in names:
         if options.what == "live":
@@ -94,9 +100,9 @@ async def main() -> None:
             ]
         counts[name] = (twice - once) / number
         print(f"{name:16} {counts[name]:12,.0f} instructions a request", flush=True)
-    last = counts[names[-1]]
-    for name in names[:-1]:
-        print(f"{names[-1]} / {name}: {last / counts[name]:.3f}")
+    ours = [name for name in names if name in OURS]
+    for one, other in itertools.product(ours, (name for name in names if name not in OURS)):
+        print(f"{one} / {other}: {counts[one] / counts[other]:.3f}")
 
 
 if __name__ == "__main__":

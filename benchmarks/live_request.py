@@ -1,7 +1,9 @@
-"""What a live request with renewal costs, beside the same app with aiohttp-session alone.
+"""What a live request costs, beside the same app with aiohttp-session alone.
 
-Four apps: bare aiohttp; aiohttp-session alone, sent its own session cookie; the same, sent the two cookies that the app
-with persistent sessions is sent, whose parsing is aiohttp's cost and not this library's; and that app itself::
+Five apps: bare aiohttp; aiohttp-session alone, sent its own session cookie; the same, sent the two cookies that the app
+with persistent sessions is sent, whose parsing is aiohttp's cost and not this library's; that app itself, whose
+responses renew the cookie, as they do for 10 s after each look at the record; and it later in the minute, when they do
+not::
 
     python benchmarks/live_request.py [--rounds 9] [--requests 20000]
 """
@@ -10,6 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import time
+from functools import partial
 
 import aiohttp
 import aiohttp_session
@@ -51,24 +56,36 @@ def session_alone() -> web.Application:
     return app
 
 
-def persistent() -> web.Application:
+def persistent(*, seconds_after_look: float = 0) -> web.Application:
     app = web.Application()
     aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
-    setup(app, backend=MemoryBackend())
-    app.add_routes([web.get("/", page), web.get("/login", login_remembered)])
+    manager = setup(app, backend=MemoryBackend())
+
+    async def stop_the_clock(_: web.Request) -> web.Response:
+        manager.clock = itertools.repeat(time.time() + seconds_after_look).__next__
+        return web.Response()
+
+    app.add_routes([web.get("/", page), web.get("/login", login_remembered), web.get("/stop", stop_the_clock)])
     return app
 
 
-APPS = {"bare": bare, "session": session_alone, "same request": session_alone, "persistent": persistent}
+APPS = {
+    "bare": bare,
+    "session": session_alone,
+    "same request": session_alone,
+    "persistent": persistent,
+    "not renewed": partial(persistent, seconds_after_look=30),
+}
 
 
 async def sign_in(worker: Worker) -> str:
-    """Return the Cookie header that a browser sends from then on."""
-    async with (
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
-        http.get(f"http://127.0.0.1:{worker.port}/login") as response,
-    ):
-        return "; ".join(morsel.output(attrs=[], header="").strip() for morsel in response.cookies.values())
+    """Return the Cookie header that a browser sends from then on. The clock of an app that has one stops."""
+    host = f"http://127.0.0.1:{worker.port}"
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        async with http.get(f"{host}/login") as response:
+            cookies = [morsel.output(attrs=[], header="").strip() for morsel in response.cookies.values()]
+        async with http.get(f"{host}/stop"):
+            return "; ".join(cookies)
 
 
 def repeat(sent: bytes, *, is_renewed: bool) -> Browse:
@@ -84,12 +101,13 @@ async def measure(rounds: int, requests: int, core: int) -> None:
     workers = {name: Worker(__file__, "--serve", name, "--core", str(core)) for name in APPS}
     try:
         cookies = {name: await sign_in(worker) for name, worker in workers.items()}
-        cookies["same request"] = cookies["persistent"]
+        cookies["same request"] = cookies["not renewed"]
         costs = Costs(workers)
         browse = {name: repeat(request(cookies[name]), is_renewed=name == "persistent") for name in APPS}
         await costs.measure(rounds, requests, browse)
-        costs.compare("persistent", "same request")
-        costs.compare("persistent", "session")
+        for app in ("persistent", "not renewed"):
+            costs.compare(app, "same request")
+            costs.compare(app, "session")
     finally:
         for worker in workers.values():
             worker.stop()

@@ -59,7 +59,7 @@ async def test_planting_a_second_cookie_switches_nothing_off(
         return "; ".join([*(f"{TOKEN}={one}" for one in ordered), *others])
 
     for _ in range(3):
-        clock.advance(31)
+        clock.advance(61)
         live = await browser.get(cookie_header=both(f"{SESSION}={browser.cookies[SESSION]}"))
         assert (live.user, live.token) == ("alice", browser.token)
         assert (await browser.get(cookie_header=both())).user == "alice"
@@ -222,7 +222,7 @@ async def test_domain_or_path_changed_leaves_a_cookie_that_disturbs_nothing(
         return "; ".join([f"{TOKEN}={left}", f"{TOKEN}={browser.token}", *others])
 
     for _ in range(4):
-        clock.advance(50)
+        clock.advance(61)
         live = await browser.get(cookie_header=sent(f"{SESSION}={browser.cookies[SESSION]}"))
         assert (live.user, live.token) == ("alice", browser.token)
     restored = await browser.get(cookie_header=sent())

@@ -1041,14 +1041,14 @@ class Life:
         assert is_exchange == (verdict.issued is not None and action in {"restore", "stranger"})
 
     def _assert_reported(self, before: Record, verdict: Verdict, presented: bytes) -> None:
-        """Each unseen secret is reported once, with the write that marks or drops it; no rotation is."""
+        """Each secret that nobody moved on from is reported once, with the write that marks or drops it."""
         after = verdict.record
         for secret in verdict.left_behind:
             assert verdict.writes
             assert secret.digest not in self.reported
             assert secret.digest != presented
             assert secret in before.secrets
-            assert not secret.shown
+            assert secret.exchanged_at is None
             assert secret.user_agent is not None
             assert secret.digest not in names(after) or by_name(after, secret.digest).reported
             self.reported.add(secret.digest)

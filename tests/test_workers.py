@@ -50,10 +50,14 @@ async def test_no_worker_renews_the_cookie_beyond_the_record(
     one, two = await workers(backend, max_age=600), await workers(backend, max_age=600)
     browser = Browser(one)
     await browser.sign_in()
-    for pause in (59.9, 0.05, 30, 29.9):
+    renewed = 0
+    for pause in (59.9, 0.05, 9, 30, 20.9, 9, 40):
         clock.advance(pause)
         reply = await browser.get(to=two)
-        assert (await the_record(backend)).expires_at >= clock.now + int(reply.cookies[TOKEN]["max-age"])
+        if TOKEN in reply.cookies:
+            renewed += 1
+            assert (await the_record(backend)).expires_at >= clock.now + int(reply.cookies[TOKEN]["max-age"])
+    assert renewed >= 4
 
 
 async def test_tabs_that_restore_at_several_workers_open_one_session(workers: Workers, backend: FaultyBackend) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 
 from . import random_worlds, thief
-from .cases import LONG, ON_THE_WAY, SHORT
+from .cases import LONG, SHORT
 from .mutations import MUTATIONS, mutated
 from .site import modelled
 
@@ -23,7 +23,7 @@ def main(seconds: float) -> int:
 def _walk() -> int:
     failures = states = 0
     print("Small worlds, walked in full")
-    for case in (*SHORT, *LONG, ON_THE_WAY):
+    for case in (*SHORT, *LONG):
         walked = case.walk()
         states += walked.states
         failures += walked.broken is not None

@@ -45,6 +45,7 @@ def _pure(name: str, options: dict[str, Any] | None = None, **limits: Any) -> Ca
 FEW_MOMENTS = {"tick": 120.0}
 """All durations pass at once, so that longer stories are short to walk."""
 WHOLE = {"whole": True}
+ON_THE_WAY = {"secrets": 2, "handled": 1, "answers": 1}
 NO_LOSS = {"kills": 0, "losses": 0}
 
 SHORT = (
@@ -80,6 +81,8 @@ SHORT = (
     _pure("any number, rotation", {"rotate_interval": 100}, secrets=3, slow=0.0),
     _pure("any number, slow handlers", secrets=2),
     _pure("3 requests, slow handlers", requests=3, secrets=64),
+    _pure("any number, each 5 s on its way, and its answer too", **ON_THE_WAY, late=5.0, tick=5.0),
+    _pure("any number, each 15 s on its way, and its answer too", **ON_THE_WAY, late=15.0, tick=15.0),
 )
 
 LONG = (
@@ -96,13 +99,4 @@ LONG = (
     _pure("4 requests, slow handlers", requests=4, secrets=64),
     _pure("any number, at most 3 valid secrets, two at once", secrets=3, answers=1),
     _pure("any number, at most 4 valid secrets", secrets=4, handled=1, answers=1),
-)
-
-ON_THE_WAY = _pure(
-    "any number, each and each answer up to 15 s on its way",
-    secrets=2,
-    handled=1,
-    answers=1,
-    late=15.0,
-    tick=15.0,
 )

@@ -235,8 +235,14 @@ MUTATIONS = (
     Mutation(
         "section 3",
         "a late response renews what it presented",
-        {"answer.RENEWED_WITHIN": math.inf, "seen.RENEWED_AFTER_LOOK": math.inf},
+        {"answer.RENEWED_WITHIN": math.inf, "answer.RENEWED_AFTER_LOOK": math.inf, "seen.RENEWED_AFTER_LOOK": math.inf},
         interleaved(FEW, requests=3, kills=0),
+    ),
+    Mutation(
+        "section 3",
+        "a worker renews from a memory of 60 s",
+        {"policy.RENEWED_AFTER_LOOK": 60.0},
+        any_number_of_requests(late=15.0, tick=15.0, slow=pure.Limits().slow),
     ),
 )
 
