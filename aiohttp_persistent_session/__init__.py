@@ -3,19 +3,20 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .backends.base import Backend, BackendError
+from .backends.base import Backend, BackendError, Batch
 from .backends.memory import MemoryBackend
 from .cookies import CookiePolicy
+from .counters import Counters
+from .fresh import confirm_login, fresh_required, is_fresh, way_back
 from .handlers import (
-    confirm_login,
     current_persistent_session,
     forget,
     forget_everywhere,
-    is_fresh,
     persistent_sessions,
     remember,
     restore_failed,
     revoke,
+    update_data,
 )
 from .manager import PersistentSessionManager
 from .record import PersistentSession, Record, Repeat, Secret
@@ -26,33 +27,14 @@ if TYPE_CHECKING:
     from .backends.redis import RedisBackend
     from .backends.sql import SQLBackend
 
-# fmt: off -- by kind, not one a line
-__all__ = (  # noqa: RUF022 -- sorted by kind
-    "setup",
-    "persistent_session_middleware",
-    "send_persistent_session_cookie",
-    "PERSISTENT_SESSIONS",
-    "CookiePolicy",
-    "remember",
-    "forget",
-    "forget_everywhere",
-    "persistent_sessions",
-    "current_persistent_session",
-    "revoke",
-    "is_fresh",
-    "confirm_login",
-    "restore_failed",
-    "PersistentSessionManager",
-    "PersistentSession",
-    "Repeat",
-    "Backend",
-    "BackendError",
-    "Record",
-    "Secret",
-    "MemoryBackend",
-    "MongoBackend",
-    "RedisBackend",
-    "SQLBackend",
+# fmt: off
+__all__ = (  # noqa: RUF022 -- by kind, not one a line
+    "setup", "persistent_session_middleware", "send_persistent_session_cookie", "PERSISTENT_SESSIONS", "CookiePolicy",
+    "remember", "forget", "forget_everywhere", "persistent_sessions", "current_persistent_session", "revoke",
+    "update_data", "is_fresh", "confirm_login", "fresh_required", "way_back", "restore_failed",
+    "PersistentSessionManager", "PersistentSession", "Repeat", "Counters",
+    "Backend", "BackendError", "Batch", "Record", "Secret",
+    "MemoryBackend", "MongoBackend", "RedisBackend", "SQLBackend",
 )
 # fmt: on
 

@@ -38,14 +38,14 @@ def answer_plainly(visit: Visit, response: web.StreamResponse, now: float) -> bo
     ):
         return False
     if now - view.looked_at <= RENEWED_AFTER_LOOK:
-        _renew(visit, view, visit.values[0], response, now)
+        _renew(visit, view, response, now)
     return True
 
 
-def _renew(visit: Visit, view: View, value: str, response: web.StreamResponse, now: float) -> None:
+def _renew(visit: Visit, view: View, response: web.StreamResponse, now: float) -> None:
     """Send again what the request presented, with a new expiry."""
-    max_age = visit.wiring.manager.policy.cookie_max_age(view.ends_at, now)
-    visit.wiring.cookie.renew(value, max_age, response.headers)
+    max_age = int(max(0.0, min(view.max_age, view.ends_at - now)))
+    visit.wiring.cookie.renew(visit.values[0], max_age, response.headers)
 
 
 async def answer(visit: Visit, request: web.Request, response: web.StreamResponse) -> None:
@@ -55,7 +55,7 @@ async def answer(visit: Visit, request: web.Request, response: web.StreamRespons
     action = await _decide(visit, request, response)
     cookie = visit.wiring.cookie
     if action is Action.RENEW and visit.view is not None:
-        _renew(visit, visit.view, visit.values[0], response, visit.wiring.manager.clock())
+        _renew(visit, visit.view, response, visit.wiring.manager.clock())
     if action not in {Action.SET, Action.DELETE}:
         return
     if is_meant_for_shared_caches(response.headers):
@@ -126,7 +126,7 @@ def _is_quick(visit: Visit) -> bool:
 
 def _field(visit: Visit, new: NewToken) -> str:
     manager = visit.wiring.manager
-    max_age = manager.policy.cookie_max_age(manager.policy.ends_at(new.record), manager.clock())
+    max_age = manager.policy.cookie_max_age(new.record, manager.clock())
     return visit.wiring.cookie.setting(new.token.cookie_value, max_age if new.record.persistent else None)
 
 

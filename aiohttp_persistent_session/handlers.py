@@ -10,23 +10,26 @@ import logging
 from typing import Any
 
 from aiohttp import web
-from aiohttp_session import Session
 
 from . import options, sessions
 from .backends.base import BackendError
+from .current import change_session, own_record, refuse_if_prepared, signed_in_user, visit_for
 from .options import Duration
-from .policy import CLOCK_TOLERANCE
-from .record import PersistentSession, Record, UserId, same_user
+from .record import PersistentSession, UserId, same_user
 from .sessions import NO_RECORD, Mark
-from .setup import visit_of
 from .signals import on_behalf_of
-from .visit import Origin, Visit, browser_of
+from .visit import Origin, Visit
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 
 async def remember(
-    request: web.Request, user: UserId, *, persistent: bool = True, data: dict[str, Any] | None = None
+    request: web.Request,
+    user: UserId,
+    *,
+    persistent: bool = True,
+    data: dict[str, Any] | None = None,
+    max_age: Duration | None = None,
 ) -> PersistentSession:
     """Sign ``user`` in and keep this browser signed in. For the login handler, after the password was checked.
 
@@ -38,24 +41,28 @@ async def remember(
         user: the user's id, a str (1 to 1024 bytes in UTF-8) or an int.
         persistent: whether the browser stays signed in when it is closed; False where the box was not ticked.
         data: a dict that JSON keeps as it is, at most 4096 bytes; shown with the persistent session.
+        max_age: how long this browser may stay away (timedelta or seconds), where that is less than the options say;
+            not less than ``grace_period`` and ``check_interval``.
 
     Raises:
         BackendError: the store failed; nobody is remembered, and the session is not opened. With ``max_sessions``, the
             persistent session that was to give way may have ended. With ``persistent=False`` the user is signed in all
             the same, by an ordinary session without a record.
         RuntimeError: the response is prepared already; nothing is stored.
-        TypeError, ValueError: ``user`` or ``data`` cannot be stored; nothing is stored.
+        TypeError, ValueError: ``user`` or ``data`` cannot be stored, or ``max_age`` is out of range; nothing is stored.
     """
-    visit = _visit(request)
-    _refuse_if_prepared(visit, "remember()")
+    visit = visit_for(request)
+    refuse_if_prepared(visit, "remember()")
     options.of_type("persistent", persistent, bool)
     registry = visit.wiring.manager.registry
     user, text = options.user_id(user), options.json_object(data)
+    lifetime = options.lifetime(max_age, registry.policy)
     old = await sessions.load(request)
     previous = old.get(visit.wiring.session_key)
     previous = visit.user if str(previous) == str(visit.user) else previous
     opened = await visit.storage.new_session()
-    token, record = registry.new_record(user, data=text, persistent=persistent, browser=browser_of(request))
+    browser = visit.wiring.browser_of(request)
+    token, record = registry.new_record(user, browser, data=text, persistent=persistent, max_age=lifetime)
     mark = Mark(NO_RECORD, 0, int(record.created_at))
     try:
         with on_behalf_of(request):
@@ -72,7 +79,7 @@ async def remember(
         visit.deletes_cookie, visit.to_undo = False, record.id
     carried = dict(old) if previous is None or same_user(previous, user) else {}
     carried.pop(sessions.MARK_KEY, None)
-    await _change_session(request, visit, old, carried | visit.content(user, mark), opened)
+    await change_session(request, visit, old, carried | visit.content(user, mark), opened)
     return registry.shown(record, current=True)
 
 
@@ -84,7 +91,7 @@ async def forget(request: web.Request) -> None:
     Raises:
         BackendError: the store failed; the cookie is deleted and the session emptied all the same.
     """
-    visit = _visit(request)
+    visit = visit_for(request)
     ids = visit.presented_ids()
     visit.sign_out()
     try:
@@ -108,8 +115,8 @@ async def forget_everywhere(request: web.Request, *, keep_current: bool = False)
         BackendError: the store failed; some may have been ended.
         RuntimeError: the response is prepared already, and ``keep_current`` is true.
     """
-    visit = _visit(request)
-    user = await _signed_in_user(visit, request)
+    visit = visit_for(request)
+    user = await signed_in_user(visit, request)
     if user is None:
         return 0
     registry = visit.wiring.manager.registry
@@ -133,8 +140,8 @@ async def persistent_sessions(request: web.Request) -> list[PersistentSession]:
     Raises:
         BackendError: the store failed.
     """
-    visit = _visit(request)
-    user = await _signed_in_user(visit, request)
+    visit = visit_for(request)
+    user = await signed_in_user(visit, request)
     return [] if user is None else await visit.wiring.manager.sessions(user, current=visit.id)
 
 
@@ -144,8 +151,27 @@ async def current_persistent_session(request: web.Request) -> PersistentSession 
     Raises:
         BackendError: the store failed.
     """
-    visit = _visit(request)
-    record = await _own_record(visit, request)
+    visit = visit_for(request)
+    record = await own_record(visit, request)
+    return None if record is None else visit.wiring.manager.registry.shown(record, current=True)
+
+
+async def update_data(request: web.Request, data: dict[str, Any]) -> PersistentSession | None:
+    """Put other ``data`` in the place of what :func:`remember` was given, for this browser's persistent session.
+
+    Return it as it is from now on, or None where this browser has none.
+
+    Args:
+        data: a dict that JSON keeps as it is, at most 4096 bytes.
+
+    Raises:
+        BackendError: the store failed, or others wrote the record at each attempt.
+        TypeError, ValueError: ``data`` cannot be stored.
+    """
+    visit, text = visit_for(request), options.json_object(data)
+    record = await own_record(visit, request)
+    if record is not None:
+        record = await visit.wiring.manager.lifecycle.change_data(record, text)
     return None if record is None else visit.wiring.manager.registry.shown(record, current=True)
 
 
@@ -157,8 +183,8 @@ async def revoke(request: web.Request, id: str) -> bool:
     Raises:
         BackendError: the store failed.
     """
-    visit = _visit(request)
-    user = await _signed_in_user(visit, request)
+    visit = visit_for(request)
+    user = await signed_in_user(visit, request)
     registry = visit.wiring.manager.registry
     record = None if user is None else await registry.get(id)
     if record is None or not same_user(record.user, user):
@@ -170,91 +196,12 @@ async def revoke(request: web.Request, id: str) -> bool:
         return await registry.end(record, registry.signals.on_revoke, "revoked")
 
 
-async def is_fresh(request: web.Request, within: Duration | None = None) -> bool:
-    """Tell whether the password was typed in this session. False after a restore, and for an anonymous request.
-
-    Ask for the password again before anything sensitive where this is False, and call :func:`confirm_login`: a restored
-    session is of lower assurance (NIST SP 800-63B-4, 5).
-
-    Args:
-        within: how long ago the password was typed at most (timedelta or seconds). A session that the app opened
-            without :func:`remember` does not say when, and counts as fresh only without ``within``.
-
-    Raises:
-        TypeError, ValueError: ``within`` is no duration.
-    """
-    visit = _visit(request)
-    longest = None if within is None else options.seconds("within", within)
-    session = await sessions.load(request)
-    if session.get(visit.wiring.session_key) is None:
-        return False
-    mark = Mark.of(session)
-    if mark is None:
-        return longest is None
-    if mark.typed_at is None:
-        return False
-    age = visit.wiring.manager.clock() - mark.typed_at
-    return longest is None or -CLOCK_TOLERANCE <= age <= longest
-
-
-async def confirm_login(request: web.Request) -> None:
-    """Make the session fresh, as the password was typed and checked once more. It gets a new identity.
-
-    Raises:
-        RuntimeError: nobody is signed in, or the response is prepared already.
-    """
-    visit = _visit(request)
-    _refuse_if_prepared(visit, "confirm_login()")
-    session = await sessions.load(request)
-    if session.get(visit.wiring.session_key) is None:
-        raise RuntimeError("nobody is signed in: there is no login to confirm")
-    mark = Mark.of(session) or Mark(NO_RECORD, 0)
-    opened = await visit.storage.new_session()
-    typed = mark._replace(typed_at=int(visit.wiring.manager.clock()))
-    await _change_session(request, visit, session, dict(session) | {sessions.MARK_KEY: str(typed)}, opened)
-
-
 def restore_failed(request: web.Request) -> bool:
     """Tell whether this request is anonymous because the store, or ``validate``, failed as its token was to be judged.
 
     The cookie is kept, and a later request is restored. Say "try again" then, in the place of a login form.
     """
-    return _visit(request).restore_failed
-
-
-def _visit(request: web.Request) -> Visit:
-    visit = visit_of(request)
-    if visit is None:
-        raise RuntimeError(
-            "aiohttp_persistent_session is not set up for this request: call setup(app, backend=...); in a middleware, "
-            "call it before that middleware is appended"
-        )
-    visit.check_storage(request)
-    return visit
-
-
-def _refuse_if_prepared(visit: Visit, function: str) -> None:
-    if visit.is_prepared:
-        raise RuntimeError(f"{function} must be called before the response is prepared")
-
-
-async def _signed_in_user(visit: Visit, request: web.Request) -> UserId | None:
-    """Return the user as the record has it: some encoders make a session's int a text."""
-    key = visit.wiring.session_key
-    user = (await sessions.load(request)).get(key)
-    if user is None or str(user) == str(visit.user):
-        return None if user is None else visit.user
-    try:
-        return options.user_id(user)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"the session holds no user's id under session_key={key!r}: {error}") from None
-
-
-async def _own_record(visit: Visit, request: web.Request) -> Record | None:
-    """Return the record of this browser, if it is the signed-in user's."""
-    user = await _signed_in_user(visit, request)
-    record = None if user is None or visit.id is None else await visit.wiring.manager.registry.get(visit.id)
-    return record if record is not None and str(record.user) == str(user) else None
+    return visit_for(request).restore_failed
 
 
 async def _end_each(visit: Visit, ids: list[str]) -> None:
@@ -271,29 +218,19 @@ async def _end_each(visit: Visit, ids: list[str]) -> None:
 async def _begin_anew(request: web.Request, visit: Visit) -> str | None:
     """Give this browser a new record and token; return the new id."""
     registry = visit.wiring.manager.registry
-    record = await _own_record(visit, request)
+    record = await own_record(visit, request)
     if record is None:
         return None
-    _refuse_if_prepared(visit, "forget_everywhere(keep_current=True)")
+    refuse_if_prepared(visit, "forget_everywhere(keep_current=True)")
     session = await sessions.load(request)
     opened = await visit.storage.new_session()
     mark = Mark.of(session) or Mark(record.id, 0)
-    token, anew = registry.new_record(
-        record.user, data=record.data, persistent=record.persistent, browser=browser_of(request)
-    )
+    kept = {name: getattr(record, name) for name in ("data", "persistent", "max_age")}
+    token, anew = registry.new_record(record.user, visit.wiring.browser_of(request), **kept)
     anew = dataclasses.replace(anew, created_at=record.created_at)  # its lifetime does not begin anew
     await registry.insert(anew)
     visit.take_token(token, anew, Origin.SIGN_IN)
     visit.deletes_cookie = False
     content = dict(session) | {sessions.MARK_KEY: str(Mark(anew.id, 0, mark.typed_at))}
-    await _change_session(request, visit, session, content, opened)
+    await change_session(request, visit, session, content, opened)
     return anew.id
-
-
-async def _change_session(
-    request: web.Request, visit: Visit, old: Session, content: dict[str, Any], opened: Session
-) -> None:
-    """Let ``opened`` hold ``content`` and be the request's session; leave nothing of the old one."""
-    opened.update(content)
-    visit.open_session(request, opened)
-    await sessions.empty_in_storage(request, old)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 from . import rules
 from .backends.base import BackendError
-from .record import Browser, PersistentSession, Record, Repeat, Secret, as_datetime
+from .record import Browser, PersistentSession, Record, Repeat, Secret, as_datetime, is_another_client
 from .registry import Registry
 from .rules import Moment, Outcome, Verdict
 from .store import Calls
@@ -44,6 +45,8 @@ class Result(NamedTuple):
 
 FAILED = Result(None, failed=True)
 
+_SERVED = (Outcome.EXCHANGE, Outcome.LIVE)
+
 
 class Lifecycle:
     """Judges what requests present, and says what their responses may carry."""
@@ -51,6 +54,7 @@ class Lifecycle:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._store = registry.store
+        self._counters = registry.counters
         self._policy = registry.policy
         self._now = registry.now
         self._swaps = Swaps(registry.seen, registry.policy, registry.now)
@@ -88,7 +92,7 @@ class Lifecycle:
                 ):
                     record = await self._accepted(calls, record, accept)
                 verdict = await self._swaps.settle(calls, record, judge, browser, offered)
-            return await self._conclude(verdict, offered)
+            return await self._conclude(verdict, offered, record, browser)
         except _RefusedError as refused:
             return await self._refuse(refused.record)
         except BackendError:
@@ -165,7 +169,7 @@ class Lifecycle:
         except BackendError:
             return FAILED
         try:
-            return await self._conclude(verdict, offered)
+            return await self._conclude(verdict, offered, record, browser)
         except BackendError:
             # Its secrets are taken away already: whoever presents one next has it ended.
             return Result(Outcome.ENDED)
@@ -198,10 +202,33 @@ class Lifecycle:
             return False
         return True
 
+    async def change_data(self, record: Record, text: str) -> Record | None:
+        """Let a record have other data; return it as it is then, or None where it has ended meanwhile.
+
+        Raises:
+            BackendError: the store failed, or others won each swap.
+        """
+
+        def judge(stored: Record | None, moment: Moment) -> Verdict:
+            if stored is None or self._policy.is_over(stored, moment.now):
+                return rules.UNKNOWN
+            return Verdict(Outcome.ENDED, replace(stored, data=text, revision=stored.revision + 1), writes=True)
+
+        async with self._store.calls() as calls:
+            return (await self._swaps.settle(calls, record, judge)).record
+
     # Inside
 
-    async def _conclude(self, verdict: Verdict, offered: Token | None) -> Result:
-        """End what a verdict ends, and report what it reports.
+    async def _conclude(
+        self, verdict: Verdict, offered: Token | None, former: Record | None, browser: Browser
+    ) -> Result:
+        """End what a verdict ends, report what it reports, and count.
+
+        Args:
+            verdict: what the request turned out to be.
+            offered: the new token, which counts where the verdict issues it.
+            former: the record as it was read.
+            browser: what the request tells of its browser.
 
         Raises:
             BackendError: the store failed as it was to delete the record.
@@ -214,10 +241,17 @@ class Lifecycle:
             await self._registry.end(record, self._registry.signals.on_revoke, LOST_WRITES)
         if record is not None and verdict.left_behind:
             await self._report(record, verdict.left_behind)
+        if former is not None and verdict.writes and outcome in _SERVED and is_another_client(former, browser):
+            self._counters.new_clients += 1
+            await self._registry.tell(self._registry.signals.on_new_client, former, current=True)
+        self._counters.exchanges += outcome is Outcome.EXCHANGE
+        self._counters.joins += outcome is Outcome.JOIN
+        self._counters.rotations += outcome is Outcome.LIVE and verdict.issued is not None
         return Result(outcome, record, None if verdict.issued is None else offered, verdict.session)
 
     async def _report(self, record: Record, left_behind: Sequence[Secret]) -> None:
         count = sum(secret.reported for secret in record.secrets)
+        self._counters.repeats += len(left_behind)
         for secret in left_behind:
             used_for = max(0.0, (secret.seen_at or secret.issued_at) - secret.issued_at)
             repeat = Repeat(

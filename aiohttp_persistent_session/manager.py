@@ -11,8 +11,9 @@ from typing import Any, Self, Unpack
 
 from . import options
 from .backends.base import Backend, BackendError
+from .counters import Counters
 from .lifecycle import Lifecycle
-from .options import Duration, Durations
+from .options import Duration, Durations, RecordAddress
 from .policy import Policy
 from .record import PersistentSession, UserId
 from .registry import Registry
@@ -52,6 +53,9 @@ class PersistentSessionManager:
     """A token was exchanged for a session. Requests that joined the exchange are not told of."""
     on_forget: SessionSignal
     """A browser signed itself out, or signed in anew; ``reason`` says which."""
+    on_new_client: SessionSignal
+    """A restore, or a look at the record of a live session, found a browser of another family or in another network
+    than was seen last. The persistent session shows the former one, and the request the new one."""
     on_repeat: SessionSignal
     """A token came again that was exchanged before, and nobody moved on from the token that it was exchanged for: the
     answer was lost, or somebody used a copy and left. Nobody is signed out. ``repeat`` says what is known."""
@@ -67,6 +71,7 @@ class PersistentSessionManager:
         max_sessions: int | None = 100,
         timeout: Duration = 2,
         require_store: bool = False,
+        record_address: RecordAddress = "full",
         **durations: Unpack[Durations],
     ) -> None:
         _check_backend(backend)
@@ -75,7 +80,10 @@ class PersistentSessionManager:
         self.clock: Callable[[], float] = time.time
         """The one source of time: seconds since the epoch. Tests may put another in its place."""
         self._require_store = options.of_type("require_store", require_store, bool)
-        self._store = Store(backend, options.call_timeout(timeout))
+        self.record_address: RecordAddress = options.one_of("record_address", record_address, RecordAddress)
+        self.counters: Counters = Counters()
+        """What this worker has counted since it began."""
+        self._store = Store(backend, options.call_timeout(timeout), self.counters)
         self._signals = Signals(self, self._store.timeout)
         for name, signal in self._signals.by_name.items():
             setattr(self, name, signal)

@@ -6,13 +6,14 @@ import inspect
 import json
 import math
 from datetime import timedelta
-from typing import Any, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from .policy import Policy
-from .record import Browser, UserId
+from .record import Browser, UserId, network_of
 
 T = TypeVar("T")
 Duration: TypeAlias = timedelta | float
+RecordAddress: TypeAlias = Literal["full", "network", "none"]
 
 LONGEST_MAX_AGE = 400 * 24 * 3600
 """Seconds for which browsers keep a cookie at most (RFC 6265bis, 5.5)."""
@@ -132,6 +133,23 @@ def _utf8(what: str, text: str) -> bytes:
         raise ValueError(f"{what} must be Unicode text without lone surrogates") from None
 
 
+def address(text: str, recorded: RecordAddress) -> str:
+    """Return what is recorded of a client's address: itself, its network (/24, or /48 for IPv6), or nothing."""
+    return {"full": text, "network": network_of(text)}.get(recorded, "")
+
+
+def lifetime(max_age: Duration | None, policy: Policy) -> float | None:
+    """Return what one sign-in asks for, in seconds.
+
+    Raises:
+        TypeError, ValueError: it is out of range.
+    """
+    if max_age is None:
+        return None
+    shortest = max(1, policy.grace_period, policy.check_interval)
+    return seconds("max_age", max_age, at_least=shortest, at_most=policy.max_age)
+
+
 class Durations(TypedDict, total=False):
     """The options of :func:`.setup` that the rules go by; their defaults are those of :class:`.policy.Policy`."""
 
@@ -182,6 +200,17 @@ def of_type(option: str, value: T, kind: type) -> T:
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0].lower() in "aio" else "a"
         raise TypeError(f"{option} must be {article} {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def one_of(option: str, value: T, choices: Any) -> T:
+    """Return ``value`` if it is one of the texts of a Literal.
+
+    Raises:
+        TypeError, ValueError: it is not; the message names the option.
+    """
+    if of_type(option, value, str) not in get_args(choices):
+        raise ValueError(f"{option} must be one of {', '.join(get_args(choices))}")
     return value
 
 

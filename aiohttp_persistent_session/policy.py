@@ -62,17 +62,20 @@ class Policy:
 
         The record outlives the cookie by the longest time for which cookies are renewed without a write.
         """
-        max_age = self.max_age if record.persistent else self.browser_session_max_age
-        return round(min(record.seen_at + max_age + self.write_interval, self.ends_at(record)), 3)
+        return round(min(record.seen_at + self.max_age_of(record) + self.write_interval, self.ends_at(record)), 3)
+
+    def max_age_of(self, record: Record) -> float:
+        """Return how long its browser may stay away: what its sign-in asked for, or less where the options say so."""
+        longest = self.max_age if record.persistent else self.browser_session_max_age
+        return longest if record.max_age is None else min(record.max_age, longest)
 
     def is_over(self, record: Record, now: float) -> bool:
         """Tell whether it has expired."""
         return now >= self.expires_at(record)
 
-    def cookie_max_age(self, ends_at: float, now: float) -> int:
-        """Return the Max-Age, in whole seconds, of a cookie sent now whose persistent session ends at ``ends_at``."""
-        left = ends_at - now
-        return int(self.max_age if left >= self.max_age else max(0.0, left))
+    def cookie_max_age(self, record: Record, now: float) -> int:
+        """Return the Max-Age, in whole seconds, of a cookie sent now."""
+        return int(max(0.0, min(self.max_age_of(record), self.ends_at(record) - now)))
 
     def as_of(self, record: Record, now: float) -> Record:
         """Return the record as it is to be judged at ``now``.

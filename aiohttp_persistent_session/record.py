@@ -5,7 +5,9 @@ All times are seconds since the epoch (UTC), in whole milliseconds.
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -74,6 +76,8 @@ class Record:
     """When an exchange or a rotation last issued a secret; a sign-in does not count."""
     persistent: bool = True
     """Whether the browser keeps the cookie when it is closed."""
+    max_age: float | None = None
+    """A lifetime that this sign-in asked for, in seconds; None for that of the options."""
     user_agent: str = ""
     """The browser's, last seen."""
     address: str = ""
@@ -153,6 +157,30 @@ def as_datetime(seconds: float) -> datetime:
 def same_user(one: object, other: object) -> bool:
     """Tell whether two ids are the same user's: ``1`` and ``"1"`` are not."""
     return type(one) is type(other) and one == other
+
+
+def is_another_client(record: Record, browser: Browser) -> bool:
+    """Tell whether a request's browser is of another family, or in another network, than was seen last.
+
+    A family is the User-Agent without its numbers, so that an update is none; a network is a /24, or a /48 for IPv6.
+    What was not recorded differs from nothing.
+    """
+    if (record.user_agent, record.address) == (browser.user_agent, browser.address):
+        return False  # parsing addresses costs more than all else that an exchange decides
+    agents = {re.sub(r"[\d._]+", "", one) for one in (record.user_agent, browser.user_agent) if one}
+    networks = {network_of(one) for one in (record.address, browser.address) if one}
+    return len(agents) > 1 or len(networks) > 1
+
+
+def network_of(address: str) -> str:
+    """Return the network of an address, a /24 or a /48 for IPv6; what is none stays as it is."""
+    try:
+        parsed = ipaddress.ip_interface(address.partition("%")[0]).ip
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed
+    return str(ipaddress.ip_network(f"{parsed}/{24 if parsed.version == 4 else 48}", strict=False))
 
 
 _KINDS: dict[Any, tuple[type, ...]] = {

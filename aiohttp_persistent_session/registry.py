@@ -48,6 +48,7 @@ class Registry:
         now: Callable[[], float],
     ) -> None:
         self.store = store
+        self.counters = store.counters
         self.seen = seen
         self.signals = signals
         self.policy = policy
@@ -57,8 +58,14 @@ class Registry:
 
     # Begin
 
-    def new_record(self, user: UserId, *, data: str, persistent: bool, browser: Browser) -> tuple[Token, Record]:
-        """Return a token, and the record of a persistent session that begins now with it (1)."""
+    def new_record(self, user: UserId, browser: Browser, **asked: Any) -> tuple[Token, Record]:
+        """Return a token, and the record of a persistent session that begins now with it (1).
+
+        Args:
+            user: the user's id.
+            browser: what the request tells of its browser.
+            asked: what the sign-in asks for: the record's ``data``, ``persistent`` and ``max_age``.
+        """
         token, now = Token.generate(), self.now()
         record = Record(
             id=token.id,
@@ -67,10 +74,9 @@ class Registry:
             seen_at=now,
             expires_at=now,
             secrets=(Secret(token.digest, now),),
-            persistent=persistent,
             user_agent=browser.user_agent,
             address=browser.address,
-            data=data,
+            **asked,
         )
         return token, dataclasses.replace(record, expires_at=self.policy.expires_at(record))
 
@@ -82,6 +88,7 @@ class Registry:
         """
         try:
             await self.insert(record)
+            self.counters.sign_ins += 1
             await self._make_room(record, replaces)
             for id in replaces:
                 await self.end_id(id, self.signals.on_forget, "signed in anew")
@@ -138,6 +145,7 @@ class Registry:
         deleted = await self._delete(record.id)
         if deleted:
             if signal is self.signals.on_reuse:
+                self.counters.reuses += 1
                 logger.warning("a copied token was presented: the persistent session %s has ended", record.id)
             await self.tell(signal, record, reason=reason)
         return deleted

@@ -28,6 +28,8 @@ class View:
     """From ``looked_at`` until this time a live request that presents what is known here needs no look."""
     ends_at: float
     """When the persistent session ends, whatever happens."""
+    max_age: float = 0.0
+    """How long its browser may stay away."""
     known: tuple[str | int, ...] | None = None
     """A session's mark, and the ``hash`` of the cookie with the newest secret that came with it, to know both again
     unparsed. It decides only whether a live request is looked up, and is sent back what it presented; it signs nobody
@@ -101,7 +103,8 @@ class Seen:
         """Put what the store answered, or was written, now; return the newer of it and the view that was there."""
         record = self._policy.as_of(record, now)
         until = _look_again_at(record, now, self._policy)
-        return self._put(View(record.id, record, question, now, until, self._policy.ends_at(record)))
+        ends_at, max_age = self._policy.ends_at(record), self._policy.max_age_of(record)
+        return self._put(View(record.id, record, question, now, until, ends_at, max_age))
 
     def put_absent(self, id: str, now: float, question: int | None = None) -> View:
         """Put that there is no record of ``id``: as the answer to a question, or because it was just deleted."""

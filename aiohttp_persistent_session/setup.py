@@ -18,7 +18,7 @@ from .answer import answer, answer_plainly
 from .backends.base import Backend
 from .cookies import CookiePolicy, SameSite
 from .manager import PersistentSessionManager
-from .options import Duration
+from .options import Duration, RecordAddress
 from .visit import Visit
 from .wiring import Validate, Wiring
 
@@ -56,6 +56,7 @@ def setup(
     validate: Validate | None = None,
     timeout: Duration = 2,
     require_store: bool = False,
+    record_address: RecordAddress = "full",
 ) -> PersistentSessionManager:
     """Set persistent sessions up for ``app`` and its sub-applications. Call it after ``aiohttp_session.setup``.
 
@@ -86,6 +87,7 @@ def setup(
             where it raises anything but ``web.HTTPException``, the request is anonymous and nothing else happens.
         timeout: how long the store may take for one request; at most 5 minutes.
         require_store: whether the application fails to start where the store cannot be reached.
+        record_address: what is kept of a client's address: "full", its "network" (/24, or /48 for IPv6), or "none".
 
     Raises:
         TypeError, ValueError: an option is wrong; the message names it.
@@ -108,6 +110,7 @@ def setup(
         max_sessions=max_sessions,
         timeout=timeout,
         require_store=require_store,
+        record_address=record_address,
     )
     cookie = CookiePolicy(cast("str", cookie_name), path, domain, secure, samesite, partitioned)
     middleware = persistent_session_middleware(manager, cookie=cookie, session_key=session_key, validate=validate)

@@ -24,7 +24,7 @@ logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
 SessionSignal: TypeAlias = "Signal[PersistentSession, web.Request | None]"
 
-NAMES = ("on_remember", "on_restore", "on_forget", "on_repeat", "on_reuse", "on_revoke")
+NAMES = ("on_remember", "on_restore", "on_forget", "on_new_client", "on_repeat", "on_reuse", "on_revoke")
 
 _request: ContextVar[web.Request | None] = ContextVar("aiohttp_persistent_session_request", default=None)
 
@@ -50,6 +50,7 @@ class Signals:
     on_remember: SessionSignal
     on_restore: SessionSignal
     on_forget: SessionSignal
+    on_new_client: SessionSignal
     on_repeat: SessionSignal
     on_reuse: SessionSignal
     on_revoke: SessionSignal

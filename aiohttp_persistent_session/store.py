@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from .backends.base import Backend, BackendError
 from .backends.drivers import readable_ones
+from .counters import Counters
 from .record import Record, UserId, readable
 from .tasks import end_tasks, spawn
 
@@ -45,17 +46,18 @@ class Store:
     Args:
         backend: the store.
         timeout: seconds that one run of calls may take.
+        counters: where outages are counted.
     """
 
-    def __init__(self, backend: Backend, timeout: float) -> None:
+    def __init__(self, backend: Backend, timeout: float, counters: Counters) -> None:
         self.backend = backend
         self.timeout = timeout
-        self.log = OutageLog()
+        self.counters = counters
+        self.log = OutageLog(counters)
         self._is_open = False
         self._refusal: BaseException | None = None
         """Why no call is made at present."""
-        self._is_ready = False
-        """Whether the backend's ``open`` has succeeded."""
+        self._is_ready = False  # the backend's open has succeeded
         self._asking: set[asyncio.Task[Any]] = set()
         self._writes_wait_until = 0.0
 
@@ -260,7 +262,8 @@ class Calls:
 class OutageLog:
     """Logs each outage once, and its end. Operations count apart: a store that cannot write may well be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._failing: set[str] = set()
         self._quiet_until: dict[str, float] = {}
 
@@ -269,6 +272,7 @@ class OutageLog:
         if operation in self._failing or now < self._quiet_until.get(operation, now):
             return
         self._failing.add(operation)
+        self._counters.outages += 1
         self._quiet_until[operation] = now + QUIET_FOR
         logger.warning(
             "the store of persistent sessions fails at %s: %s; until it answers, tokens are neither judged nor deleted",

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from aiohttp import hdrs, web
 from aiohttp_session import Session
 
-from . import options, sessions
+from . import sessions
 from .backends.base import BackendError
 from .lifecycle import FAILED, Result
-from .record import Browser, Record, UserId
+from .record import Record, UserId
 from .rules import Outcome
 from .seen import View
 from .sessions import MARK_KEY, NO_RECORD, Mark
@@ -144,7 +144,7 @@ class Visit:
         """Tell whether the session goes on."""
         manager = self.wiring.manager
         result = await manager.lifecycle.check(
-            mark.id, self.tokens_of(mark.id), mark.number, browser_of(request), may_issue=not self.is_static
+            mark.id, self.tokens_of(mark.id), mark.number, self.wiring.browser_of(request), may_issue=not self.is_static
         )
         if result.failed:
             return self._goes_on_unchecked(mark)
@@ -211,7 +211,7 @@ class Visit:
                     return Result(Outcome.UNKNOWN)
             return await lifecycle.restore(
                 self._judged,
-                browser_of(request),
+                self.wiring.browser_of(request),
                 None if self.wiring.validate is None else partial(self.wiring.accept, request),
                 may_issue=not self.is_static,
             )
@@ -292,8 +292,3 @@ class Visit:
             await self.wiring.manager.registry.undo(id)
         if self.deletes_cookie:
             self.fields_after_crash = await sessions.save_after_crash(request)
-
-
-def browser_of(request: web.Request) -> Browser:
-    """Return what this request tells of its browser."""
-    return options.browser(request.headers.get("User-Agent", ""), request.remote or "")

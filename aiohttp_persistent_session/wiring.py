@@ -13,7 +13,7 @@ from aiohttp_session import AbstractStorage
 from . import options
 from .cookies import CookiePolicy, is_localhost
 from .manager import PersistentSessionManager
-from .record import PersistentSession
+from .record import Browser, PersistentSession
 from .sessions import MARK_KEY, storage_of
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
@@ -57,6 +57,11 @@ class Wiring:
         self.middleware: Any = None
         """The one that these options are of."""
         self._warned: set[str] = set()
+
+    def browser_of(self, request: web.Request) -> Browser:
+        """Return what a request tells of its browser, as far as that is recorded."""
+        address = options.address(request.remote or "", self.manager.record_address)
+        return options.browser(request.headers.get("User-Agent", ""), address)
 
     async def accept(self, request: web.Request, persistent_session: PersistentSession) -> bool:
         """Ask ``validate`` whether the user may still be restored.

@@ -154,7 +154,7 @@ class Population:
 
 
 async def exchanges(manager: PersistentSessionManager, count: int) -> list[float]:
-    token, record = manager.registry.new_record("bench", data="{}", persistent=True, browser=BROWSER)
+    token, record = manager.registry.new_record("bench", BROWSER)
     await manager.registry.begin(record, replaces=())
     # Away long enough for its spent secrets to be dropped: the ordinary case.
     away = itertools.count()

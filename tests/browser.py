@@ -33,7 +33,7 @@ from aiohttp_persistent_session.sessions import NO_RECORD, Mark
 
 TOKEN = "__Host-persistent_session"
 SESSION = "AIOHTTP_SESSION"
-SIGNALS = ("remember", "restore", "forget", "repeat", "reuse", "revoke")
+SIGNALS = ("remember", "restore", "forget", "new_client", "repeat", "reuse", "revoke")
 DAY = 24 * 3600
 ANSWERS_WITHIN = 30.0
 """Seconds that a store may take where a test waits for its answer: for the slowest machine, no rule's boundary."""

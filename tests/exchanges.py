@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiohttp_persistent_session import PersistentSessionManager
+from aiohttp_persistent_session import Backend, PersistentSessionManager
 from aiohttp_persistent_session.lifecycle import Result
-from aiohttp_persistent_session.record import Browser
+from aiohttp_persistent_session.record import Browser, Record
 from aiohttp_persistent_session.tokens import Token
 
 SOMEBODY = Browser("Test/1.0", "192.0.2.1")
 
 
+async def the_record(backend: Backend, user: str = "alice") -> Record:
+    """Return the only one of a user."""
+    (record,) = await backend.of_user(user, 10)
+    return record
+
+
 async def sign_in(manager: PersistentSessionManager, user: str | int = "alice", *, persistent: bool = True) -> Token:
-    token, record = manager.registry.new_record(user, data="{}", persistent=persistent, browser=SOMEBODY)
+    token, record = manager.registry.new_record(user, SOMEBODY, persistent=persistent)
     await manager.registry.begin(record, replaces=())
     return token
 

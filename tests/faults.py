@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
 
-from aiohttp_persistent_session import Backend
+from aiohttp_persistent_session import Backend, Batch
 from aiohttp_persistent_session.record import Record, UserId
 
 T = TypeVar("T")
@@ -95,6 +96,11 @@ class FaultyBackend(Backend):
 
     async def of_user(self, user: UserId, limit: int) -> list[Record]:
         return await self._run("of_user", lambda: self.inner.of_user(user, limit))
+
+    async def scan(self, batch: int = 100) -> AsyncGenerator[Batch, None]:
+        async with contextlib.aclosing(self.inner.scan(batch)) as batches:
+            while (read := await self._run("scan", lambda: anext(batches, None))) is not None:
+                yield read
 
     async def purge(self, now: float) -> int:
         return await self._run("purge", lambda: self.inner.purge(now))

@@ -8,22 +8,17 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from aiohttp_persistent_session import MemoryBackend, PersistentSessionManager, Record, is_fresh
+from aiohttp_persistent_session import MemoryBackend, PersistentSessionManager, is_fresh
 from aiohttp_persistent_session.policy import CLOCK_TOLERANCE, Policy
 from aiohttp_persistent_session.rules import Outcome
 from aiohttp_persistent_session.seen import Seen
 from aiohttp_persistent_session.testing import make_record
 
 from .browser import DAY, Browser, Clock, Workers
-from .exchanges import check, restore, sign_in
+from .exchanges import check, restore, sign_in, the_record
 from .faults import FaultyBackend
 
 HOUR = 3600
-
-
-async def the_record(backend: FaultyBackend) -> Record:
-    (record,) = await backend.of_user("alice", 10)
-    return record
 
 
 @pytest.fixture

@@ -508,6 +508,59 @@ async def test_every_look_up_uses_an_index(store: MongoStore, client: AnyClient)
     await backend.close()
 
 
+# Walks through all records
+
+
+async def test_a_scan_tells_records_and_no_other_documents(store: MongoStore, client: AnyClient) -> None:
+    """What another program put into the collection has another ``_id``; a record that was edited has ours."""
+    backend = await store.backend()
+    await backend.open()
+    records = [make_record() for _ in range(7)]
+    for record in records:
+        await backend.insert(record)
+    documents = client[store.database].persistent_sessions
+    await documents.insert_many([{"x": 1}, {"_id": 5}, {"_id": {"a": 1}}])
+    await documents.update_one({"_id": records[3].id}, {"$set": {"seen_at": "today"}})
+    told = [batch async for batch in backend.scan(3)]
+    assert sorted(one.id for batch in told for one in batch.records) == sorted(
+        one.id for one in records if one is not records[3]
+    )
+    assert [id for batch in told for id in batch.unreadable] == [records[3].id]
+    await backend.close()
+    with pytest.raises(BackendError, match="not open"):
+        await anext(backend.scan())
+
+
+async def test_a_field_that_an_earlier_version_did_not_write_is_as_by_default(
+    store: MongoStore, client: AnyClient
+) -> None:
+    backend, record = await store.backend(), make_record()
+    await backend.open()
+    await backend.insert(record)
+    documents = client[store.database].persistent_sessions
+    await documents.update_one({"_id": record.id}, {"$unset": {"issued_last_at": 1}})
+    assert await backend.get(record.id) == record
+    await documents.update_one({"_id": record.id}, {"$unset": {"seen_at": 1}})
+    with pytest.raises(BackendError):
+        await backend.get(record.id)
+    await backend.close()
+
+
+async def test_a_scan_holds_no_cursor(store: MongoStore, client: AnyClient) -> None:
+    """However many are left half-way: each batch is a query that has ended."""
+    backend = await store.backend()
+    await backend.open()
+    for _ in range(6):
+        await backend.insert(make_record())
+    before = (await client.admin.command("serverStatus"))["metrics"]["cursor"]["totalOpened"]
+    scans = [backend.scan(2) for _ in range(20)]
+    for scan in scans:
+        assert len((await anext(scan)).records) == 2
+    after = (await client.admin.command("serverStatus"))["metrics"]["cursor"]["totalOpened"]
+    assert after - before < len(scans)  # others use the server, too
+    await backend.close()
+
+
 # Through the manager
 
 

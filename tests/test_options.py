@@ -141,6 +141,7 @@ def test_the_documented_defaults() -> None:
         "validate": None,
         "timeout": 2,
         "require_store": False,
+        "record_address": "full",
     }
 
 

@@ -111,6 +111,62 @@ class TestRedisCluster(RedisContract):
             yield RedisBackend(client, prefix=f"test:{secrets.token_hex(6)}:")
 
 
+# Walks through all records
+
+
+@pytest.mark.parametrize("prefix", ["a*:", "a?[b-c]^\\:", "", "\u00fc:", "user:", "x" * 22])
+async def test_a_scan_tells_what_its_prefix_says_and_nothing_else(redis_url: str, prefix: str) -> None:
+    """Whatever it means in a pattern, and whatever else lies in the database."""
+    name = secrets.token_hex(6)
+    client = Redis.from_url(redis_url)
+    mine, other = (RedisBackend(client, prefix=one) for one in (f"{name}:{prefix}", f"{name}:aXYbc:"))
+    records = {one.id: one for one in (make_record() for _ in range(5))}
+    foreign = make_record()
+    try:
+        for record in records.values():
+            await mine.insert(record)
+        await other.insert(foreign)
+        for key in (b"\xff" * 22, b"short", b"user:s:" + b"x" * 15, b"-" * 23):
+            await client.set(f"{name}:{prefix}".encode() + key, "{}")
+        await client.rpush(f"{name}:{prefix}{make_record().id}", "no text")
+        await client.set(f"{name}:{prefix}{(broken := make_record().id)}", "no JSON")
+        told = [batch async for batch in mine.scan(2)]
+        assert sorted(one.id for batch in told for one in batch.records) == sorted(records)
+        assert [id for batch in told for id in batch.unreadable] == [broken]
+        assert foreign.id in {one.id async for batch in other.scan() for one in batch.records}
+    finally:
+        for key in await client.keys(f"{name}:*"):
+            await client.delete(key)
+        await client.aclose()
+
+
+async def test_a_scan_of_a_cluster_asks_each_master(redis_cluster: ClusterSetup) -> None:
+    async with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", redis_cluster.port)]) as client:
+        backend = RedisBackend(client, prefix=f"test:{secrets.token_hex(6)}:")
+        records = {one.id for one in [make_record() for _ in range(60)] if await backend.insert(one) is None}
+        assert len({client.get_node_from_key(backend._key(id)).port for id in records}) == 3
+    # By a client that has not looked at the cluster yet.
+    async with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", redis_cluster.port)]) as client:
+        again = RedisBackend(client, prefix=backend._prefix)
+        assert sorted([one.id async for batch in again.scan(7) for one in batch.records]) == sorted(records)
+
+
+async def test_a_scan_ends_where_redis_fails(durable_redis: DurableRedis) -> None:
+    backend = RedisBackend(durable_redis.url)
+    await backend.open()
+    for _ in range(5):
+        await backend.insert(make_record())
+    scan = backend.scan(2)
+    assert len((await anext(scan)).records) == 2
+    durable_redis.server.kill()
+    with pytest.raises(BackendError):
+        await anext(scan)
+    assert await anext(scan, None) is None
+    await backend.close()
+    with pytest.raises(BackendError, match="not open"):
+        await anext(backend.scan())
+
+
 # Clients
 
 

@@ -64,6 +64,7 @@ class Life:
         await self.get("/die")
         await self.sign_in()
         copy = self.browser.clone()
+        self.browser.user_agent = "Other/1.0"
         for path in ("/me", "/me?fail", "/me", "/slow"):
             self._clock.advance(3)
             self.browser.end_session()

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
 from aiohttp_persistent_session import MemoryBackend, PersistentSessionManager
-from aiohttp_persistent_session.backends.base import Backend
+from aiohttp_persistent_session.backends.base import Backend, Batch
 from aiohttp_persistent_session.lifecycle import Result
 from aiohttp_persistent_session.policy import SENT_WITHIN
 from aiohttp_persistent_session.record import Browser, Record, UserId
@@ -96,6 +96,9 @@ class UnreliableBackend(Backend):
 
     async def of_user(self, user: UserId, limit: int) -> list[Record]:
         return await self._inner.of_user(user, limit)
+
+    def scan(self, batch: int = 100) -> AsyncGenerator[Batch, None]:
+        return self._inner.scan(batch)
 
     async def purge(self, now: float) -> int:
         return 0

@@ -606,6 +606,46 @@ async def test_indexes_are_used(store: Store) -> None:
         assert index in plan, plan
 
 
+async def test_a_scan_reads_by_the_primary_key_and_holds_no_connection(store: Store) -> None:
+    """Each batch is a statement of its own, which begins where the last one ended."""
+    backend = await store.backend()
+    await backend.open()
+    await fill(backend, 1000)
+    await run(backend, "ANALYZE")
+    statements: list[str] = []
+
+    def note(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        statements.append(statement)
+
+    taken: list[int] = []
+    sa.event.listen(backend._engine.sync_engine, "before_cursor_execute", note)
+    sa.event.listen(backend._engine.sync_engine, "checkout", lambda *_: taken.append(1))
+    sa.event.listen(backend._engine.sync_engine, "checkin", lambda *_: taken.append(-1))
+    told = []
+    async for batch in backend.scan(300):
+        assert sum(taken) == 0
+        told.append(len(batch.records))
+    assert told == [300, 300, 300, 100]
+    assert len(taken) == 10
+    assert len(statements) == 5
+    literal = re.sub(r"\$\d+::VARCHAR|(?<=id > )\?", "'x'", statements[1])
+    literal = re.sub(r"\$\d+::(INTEGER|BIGINT)|\?", "300", literal)
+    plan = str(await run(backend, ("EXPLAIN QUERY PLAN " if backend._sqlite else "EXPLAIN ") + literal))
+    assert ("sqlite_autoindex" if backend._sqlite else f"{backend.table.name}_pkey") in plan, plan
+
+
+async def test_a_scan_after_closing_is_an_error(store: Store) -> None:
+    backend = await store.backend()
+    await backend.open()
+    await fill(backend, 4)
+    scan = backend.scan(2)
+    await anext(scan)
+    await backend.close()
+    with pytest.raises(BackendError):
+        await anext(scan)
+    assert await anext(scan, None) is None
+
+
 # What is at rest
 
 

@@ -15,14 +15,10 @@ from aiohttp_persistent_session.seen import Seen
 from aiohttp_persistent_session.testing import make_record
 
 from .browser import DAY, SESSION, TOKEN, Browser, Clock, Workers
+from .exchanges import the_record
 from .faults import FaultyBackend, Gate
 
 EVERY_STORE = ("memory", "redis")
-
-
-async def the_record(backend: FaultyBackend, user: str = "alice") -> Record:
-    (record,) = await backend.of_user(user, 10)
-    return record
 
 
 async def test_a_browser_whose_responses_are_all_slow_stays_signed_in(

@@ -10,6 +10,8 @@ An author of a backend runs :class:`aiohttp_persistent_session.testing.BackendCo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
 
 from ..record import Record, UserId
 
@@ -21,8 +23,18 @@ class BackendError(Exception):
     """
 
 
+class Batch(NamedTuple):
+    """Some of the records that :meth:`Backend.scan` walks through."""
+
+    records: list[Record]
+    """Those that can be read, in no particular order; expired ones may be among them."""
+    unreadable: list[str]
+    """The ids of those that cannot: a later version of this library wrote them, or somebody edited what is stored."""
+
+
 class Backend(ABC):
-    """An asynchronous store of records. Every method but :meth:`open` and :meth:`close` is atomic on its own.
+    """An asynchronous store of records. Every method but :meth:`open`, :meth:`close` and :meth:`scan` is atomic on its
+    own.
 
     Methods may be called concurrently, from several workers that share the store. A failure of the store is a
     :class:`BackendError`; any other exception of a backend is turned into one by the manager, which also bounds each
@@ -78,6 +90,21 @@ class Backend(ABC):
 
         Expired ones may be among them. A record that cannot be read is left out. A user who has more than ``limit``
         readable records gets ``limit`` of them; a caller that wants all deletes these and asks again.
+        """
+
+    @abstractmethod
+    def scan(self, batch: int = 100) -> AsyncGenerator[Batch, None]:
+        """Walk through all records of the store, whosever they are, in batches of at most ``batch`` records, of which
+        some may be empty; an asynchronous generator.
+
+        A record that is there from the first batch to the last is told at least once, as it is or was meanwhile; who
+        counts must count ids, as some stores may tell one twice. One that is inserted or deleted meanwhile may be told
+        or not. A record that cannot be read is told by its id and hides no other.
+
+        No more than about a batch is held in memory, and others are not kept waiting longer than for any other call:
+        between two batches nothing is held, no lock, no connection, no cursor that would outlive its ``aclose()``. A
+        slow caller sees no time-out. A store that fails ends the walk with a :class:`BackendError`; there is no way to
+        go on from there.
         """
 
     @abstractmethod

@@ -95,7 +95,88 @@ async def assert_is_of_version(backend: Backend, id: str, version: int) -> None:
     assert stored.version == version
 
 
-class ListContract:
+async def scanned(backend: Backend, batch: int) -> tuple[list[Record], list[str]]:
+    """Walk through the whole store; return the records, and the ids of those that cannot be read, as they come."""
+    records, unreadable = list[Record](), list[str]()
+    async for told in backend.scan(batch):
+        assert len(told.records) + len(told.unreadable) <= batch
+        records += told.records
+        unreadable += told.unreadable
+    return records, unreadable
+
+
+def _of_any_lifetime(users: list[str | int], number: int) -> Record:
+    return make_record(user=users[number % 3], max_age=(None, 3600.0, 1.5)[number % 3])
+
+
+class ScanContract:
+    """The promises of :meth:`.backends.base.Backend.scan`. Others' records may be in the store, too."""
+
+    async def test_a_scan_tells_every_record_of_every_user(self, backend: Backend) -> None:
+        """Each as it was stored, expired ones too where the store still has them, in batches of any size."""
+        users: list[str | int] = [secrets.token_hex(8), secrets.randbits(60), f"user:{secrets.token_hex(8)}"]
+        records = {one.id: one for one in (_of_any_lifetime(users, number) for number in range(25))}
+        await asyncio.gather(*(backend.insert(record) for record in records.values()))
+        for batch in (1, 7, 25, 1000):
+            told, _ = await scanned(backend, batch)
+            assert {one.id: one for one in told if one.id in records} == records
+
+    async def test_a_scan_does_not_tell_what_was_deleted_before(self, backend: Backend) -> None:
+        """It is gone from this list, too."""
+        gone, there = make_record(), make_record()
+        for record in (gone, there):
+            await backend.insert(record)
+        assert await backend.delete(gone.id)
+        ids = {record.id for record in (await scanned(backend, 10))[0]}
+        assert there.id in ids
+        assert gone.id not in ids
+
+    async def test_a_scan_tells_what_stays_whatever_others_do_meanwhile(self, backend: Backend) -> None:
+        """Records come, go and change between any two batches."""
+        stays = [make_record() for _ in range(40)]
+        goes = [make_record() for _ in range(40)]
+        await asyncio.gather(*(backend.insert(record) for record in (*stays, *goes)))
+        told: set[str] = set()
+        left, revision = list(goes), 0
+        async for batch in backend.scan(5):
+            told.update(record.id for record in batch.records)
+            for record in left[:4]:
+                assert await backend.delete(record.id)
+                await backend.insert(make_record())
+            left, revision = left[4:], revision + 1
+            if revision <= len(goes):
+                assert await backend.replace(replace(stays[0], revision=revision))
+        assert told >= {record.id for record in stays}
+
+    async def test_a_scan_tells_what_cannot_be_read_by_its_id(self, backend: Backend) -> None:
+        """A record of a later version is no record to this one, and hides none behind it."""
+        readable = [make_record() for _ in range(10)]
+        later = [make_record(version=VERSION + 1) for _ in range(10)]
+        await asyncio.gather(*(backend.insert(record) for record in (*readable, *later)))
+        for batch in (1, 3, 1000):
+            records, unreadable = await scanned(backend, batch)
+            assert {record.id for record in records} >= {record.id for record in readable}
+            assert set(unreadable) >= {record.id for record in later}
+            assert not set(unreadable) & {record.id for record in records}
+
+    async def test_a_scan_may_be_left_at_any_batch(self, backend: Backend) -> None:
+        """However many are: nothing is kept of them, and nobody waits for them."""
+        records = [make_record() for _ in range(20)]
+        await asyncio.gather(*(backend.insert(record) for record in records))
+        scans = [backend.scan(2) for _ in range(CALLERS)]
+        assert all([(await anext(scan)).records is not None for scan in scans])
+        async with asyncio.timeout(20):
+            other = make_record()
+            await backend.insert(other)
+            assert await backend.replace(replace(other, revision=1))
+            assert await backend.delete(other.id)
+        for scan in scans:
+            await scan.aclose()
+            assert await anext(scan, None) is None
+        assert {record.id for record in (await scanned(backend, 100))[0]} >= {record.id for record in records}
+
+
+class ListContract(ScanContract):
     """The promises of :meth:`.backends.base.Backend.of_user`."""
 
     async def test_users_of_every_kind_are_told_apart(self, backend: Backend) -> None:

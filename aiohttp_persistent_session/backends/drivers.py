@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
 from ..record import Record, Secret, UserId, readable
-from .base import BackendError
+from .base import BackendError, Batch
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
@@ -56,6 +56,17 @@ def readable_ones(read: Callable[[T], Record], stored: Iterable[T]) -> list[Reco
     if failures:
         logger.warning("what is stored of %d persistent sessions cannot be read: %s", len(failures), failures[-1])
     return records
+
+
+def batch_of(read: Callable[[T], Record], stored: Mapping[str, T]) -> Batch:
+    """Return what is stored, by its ids, as a batch of a scan."""
+    records, unreadable = [], []
+    for id, one in stored.items():
+        try:
+            records.append(readable(read(one)))
+        except Exception:  # noqa: BLE001 -- whatever is wrong with it
+            unreadable.append(id)
+    return Batch(records, unreadable)
 
 
 def user_to_text(user: UserId) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from itertools import islice
 
 from ..record import VERSION, Record, UserId
-from .base import Backend, BackendError
+from .base import Backend, BackendError, Batch
+from .drivers import batch_of
 
 
 class MemoryBackend(Backend):
@@ -48,6 +50,13 @@ class MemoryBackend(Backend):
         records = (self._records[id] for id in self._ids_of_user.get(_key(user), ()))
         return list(islice((record for record in records if record.version == VERSION), limit))
 
+    async def scan(self, batch: int = 100) -> AsyncGenerator[Batch, None]:
+        ids = list(self._records)
+        for start in range(0, len(ids), batch):
+            named = ((id, self._records.get(id)) for id in ids[start : start + batch])
+            if there := {id: record for id, record in named if record is not None}:
+                yield batch_of(_itself, there)
+
     async def purge(self, now: float) -> int:
         expired = [record.id for record in self._records.values() if record.expires_at <= now]
         for id in expired:
@@ -57,3 +66,7 @@ class MemoryBackend(Backend):
 
 def _key(user: UserId) -> tuple[type, UserId]:
     return type(user), user
+
+
+def _itself(record: Record) -> Record:
+    return record

@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 try:
     import pymongo
-    from bson.codec_options import CodecOptions, DatetimeConversion
     from bson.datetime_ms import DatetimeMS
     from pymongo.asynchronous.collection import AsyncCollection
-    from pymongo.errors import DuplicateKeyError, PyMongoError
-    from pymongo.read_concern import ReadConcern
-    from pymongo.uri_parser import parse_uri
+    from pymongo.errors import DuplicateKeyError
 except ImportError as error:
     hint = 'MongoBackend needs PyMongo 4.13 or newer: pip install "aiohttp-persistent-session[mongo]"'
     raise ImportError(hint) from error
 
 from ..record import Record, Secret, UserId
 from ..tasks import end_tasks, spawn
-from .base import Backend, BackendError
-from .drivers import DriverErrors, URLFault, check_url, readable_ones, user_from_text, user_to_text
+from .base import Backend, BackendError, Batch
+from .drivers import DriverErrors, batch_of, readable_ones, user_from_text, user_to_text
+from .mongo_client import (
+    CODEC,
+    READ_CONCERN,
+    WRITE_CONCERN,
+    check_name,
+    checked_url,
+    is_asynchronous,
+    make_client,
+    with_concerns,
+)
 
-# Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
-_WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)
-# "local" might read what a failover rolls back, and a request would be judged by it. "majority" still reads every
-# acknowledged write, because a primary acknowledges a majority write once majority reads see it. "linearizable" would
-# cost a majority's round trip at every read, for nothing: where a primary that was cut off, and does not know it yet,
-# takes a token for copied, no majority acknowledges the deletion.
-_READ_CONCERN = ReadConcern("majority")
-# Dates come as whole milliseconds: no time zone to get wrong, no rounding.
-_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 _INDEXES = [pymongo.IndexModel("expires_at", expireAfterSeconds=0), pymongo.IndexModel("user")]
 _TIMES = {"created_at", "seen_at", "expires_at", "issued_last_at", "issued_at", "exchanged_at", "until"}
 _RECORD_FIELDS = [field.name for field in fields(Record) if field.name not in {"id", "user", "secrets"}]
 _SECRET_FIELDS = [field.name for field in fields(Secret)]
-_LIMITS = {"serverselectiontimeoutms": 1500, "waitqueuetimeoutms": 2000, "sockettimeoutms": 10_000}
-"""Milliseconds, where the URL says nothing: a call that nobody waits for any more is to end by itself."""
 _driver_errors = DriverErrors("MongoDB")
 _CLOSES_WITHIN = 2.0
 """Seconds to tell the server that its client goes: one that hangs must not keep a worker from ending."""
@@ -72,8 +68,8 @@ class MongoBackend(Backend):
         database: str = "persistent_sessions",
         collection: str = "persistent_sessions",
     ) -> None:
-        _check_name("database", database, '/\\. "$\0')
-        _check_name("collection", collection, "$\0")
+        check_name("database", database, '/\\. "$\0')
+        check_name("collection", collection, "$\0")
         self._names = database, collection
         self._url: str | None = None
         self._client: pymongo.AsyncMongoClient[dict[str, Any]] | None = None
@@ -81,9 +77,9 @@ class MongoBackend(Backend):
         self._has_indexes = False
         self._running: set[asyncio.Task[Any]] = set()
         if isinstance(url_or_collection, str):
-            self._url = _checked_url(url_or_collection)
-        elif _is_asynchronous(url_or_collection):
-            self._collection = _with_concerns(url_or_collection)
+            self._url = checked_url(url_or_collection)
+        elif is_asynchronous(url_or_collection):
+            self._collection = with_concerns(url_or_collection)
         else:
             kind = f"{type(url_or_collection).__module__}.{type(url_or_collection).__qualname__}"
             expected = "a mongodb:// URL, or a collection of PyMongo's AsyncMongoClient or Motor's AsyncIOMotorClient"
@@ -97,9 +93,9 @@ class MongoBackend(Backend):
             with _driver_errors:
                 if self._url is not None and self._client is None:
                     # Made here, because it belongs to the event loop that runs now.
-                    self._client = _make_client(self._url)
+                    self._client = make_client(self._url)
                     self._collection = self._client.get_default_database(self._names[0]).get_collection(
-                        self._names[1], _CODEC, pymongo.ReadPreference.PRIMARY, _WRITE_CONCERN, _READ_CONCERN
+                        self._names[1], CODEC, pymongo.ReadPreference.PRIMARY, WRITE_CONCERN, READ_CONCERN
                     )
                 await self._finish(lambda documents: documents.create_indexes(_INDEXES))
                 if self._collection is None:
@@ -144,6 +140,13 @@ class MongoBackend(Backend):
         found: list[Record] = await self._finish(lambda documents: _of_user(documents, user, limit))
         return found
 
+    async def scan(self, batch: int = 100) -> AsyncGenerator[Batch, None]:
+        """Walk by ``_id``, a query for each batch: a failover between two of them does not end the walk."""
+        after = ""
+        while page := await self._finish(partial(_page, after=after, limit=batch)):
+            yield batch_of(_from_document, {document["_id"]: document for document in page})
+            after = page[-1]["_id"]
+
     async def purge(self, now: float) -> int:
         """Return 0: the index on ``expires_at`` has the server delete expired documents about once a minute."""
         return 0
@@ -174,13 +177,6 @@ class MongoBackend(Backend):
         return self._collection
 
 
-def _check_name(option: str, name: str, forbidden: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"{option} must be a str, not {type(name).__name__}")
-    if not name.strip(".") or any(character in name for character in forbidden):
-        raise ValueError(f"{option} {name!r} is no name that MongoDB takes")
-
-
 async def _of_user(documents: AsyncCollection[dict[str, Any]], user: UserId, limit: int) -> list[Record]:
     records: list[Record] = []
     # Without a limit of the query's own, so that documents that cannot be read do not hide those behind them.
@@ -193,54 +189,9 @@ async def _of_user(documents: AsyncCollection[dict[str, Any]], user: UserId, lim
     return records
 
 
-def _checked_url(url: str) -> str:
-    if not url.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError("the URL of MongoBackend must begin with mongodb:// or mongodb+srv://")
-    try:
-        check_url(url, _use)
-    except URLFault as fault:
-        raise ValueError(f"the URL of MongoBackend cannot be used: {fault}") from None
-    return url
-
-
-def _use(url: str) -> None:
-    # What mongodb+srv:// names cannot be resolved without asking the DNS, but it is written alike.
-    resolved = url.replace("mongodb+srv://", "mongodb://", 1)
-    hosts = parse_uri(resolved)["nodelist"]
-    if resolved != url and (len(hosts) != 1 or urlsplit(url).port is not None):
-        raise URLFault("mongodb+srv:// takes one host and no port, which the DNS tells")
-    # Made, not connected: so PyMongo reads what the options say together.
-    pymongo.AsyncMongoClient(resolved, connect=False)
-
-
-def _make_client(url: str) -> pymongo.AsyncMongoClient[dict[str, Any]]:
-    given = {option.lower() for option in parse_uri(url.replace("mongodb+srv://", "mongodb://", 1))["options"]}
-    limits: dict[str, Any] = {name: limit for name, limit in _LIMITS.items() if not given & {name, "timeoutms"}}
-    try:
-        return pymongo.AsyncMongoClient(url, **limits)
-    except (PyMongoError, ValueError) as error:
-        # The DNS does not know the host of mongodb+srv://. The cause is not chained, because it may hold the password.
-        raise BackendError(f"the MongoDB URL cannot be used ({type(error).__name__})") from None
-
-
-def _with_concerns(collection: AsyncCollection[Any]) -> AsyncCollection[dict[str, Any]]:
-    written = _WRITE_CONCERN if collection.write_concern.is_server_default else collection.write_concern
-    if not written.acknowledged:
-        raise ValueError("the collection's write concern must be acknowledged: w=0 does not tell who won a swap")
-    # A majority has not yet what one member acknowledged: read so, an honest token would look like a copied one.
-    is_read_by_majority = collection.read_concern.level is None and written.document.get("w") == "majority"
-    return collection.with_options(
-        codec_options=_CODEC,
-        read_preference=pymongo.ReadPreference.PRIMARY,
-        write_concern=written,
-        read_concern=_READ_CONCERN if is_read_by_majority else None,
-    )
-
-
-def _is_asynchronous(collection: object) -> bool:
-    # By name, so that Motor need not be installed; not by its methods, as Motor's clients have every attribute.
-    names = {(kind.__module__, kind.__name__) for kind in type(collection).__mro__}
-    return isinstance(collection, AsyncCollection) or ("motor.motor_asyncio", "AsyncIOMotorCollection") in names
+async def _page(documents: AsyncCollection[dict[str, Any]], after: str, limit: int) -> list[dict[str, Any]]:
+    # Texts alone are greater than a text: what has another _id is none of ours, and no other method finds it.
+    return await documents.find({"_id": {"$gt": after}}).sort("_id").limit(limit).to_list(limit)
 
 
 def _to_document(record: Record) -> dict[str, Any]:
@@ -266,7 +217,9 @@ def _to_fields(shown: Record | Secret, names: list[str]) -> dict[str, Any]:
 
 
 def _from_fields(document: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    return {name: _from_date(document[name]) if name in _TIMES else document[name] for name in names}
+    # What an earlier version has not written is as by default; where there is no default, nothing is read.
+    there = [name for name in names if name in document]
+    return {name: _from_date(document[name]) if name in _TIMES else document[name] for name in there}
 
 
 def _to_date(seconds: float | None) -> DatetimeMS | None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import hashlib
 import json
 import random
-import re
 import time
-from collections.abc import Sequence
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 try:
     from redis.asyncio import Redis
@@ -23,11 +20,11 @@ except ImportError as error:
     raise ImportError('RedisBackend needs redis-py: pip install "aiohttp-persistent-session[redis]"') from error
 
 from ..record import Record, UserId, same_user
-from .base import Backend, BackendError
+from ..tokens import is_id
+from .base import Backend, BackendError, Batch
 from .drivers import (
     DriverErrors,
-    URLFault,
-    check_url,
+    batch_of,
     plain_fields,
     readable_ones,
     secrets_from_json,
@@ -35,13 +32,7 @@ from .drivers import (
     user_from_text,
     user_to_text,
 )
-
-RedisClient: TypeAlias = "Redis | RedisCluster"
-
-# The manager bounds each call in time, which is limit enough: above max_connections, 100 by now, redis-py fails at
-# once, and with socket_timeout, 5 s by now, it makes tasks that cost as much again. Over protocol 3 redis-py 8 does not
-# look whether the server has closed a connection meanwhile.
-_OPTIONS: dict[str, Any] = {"max_connections": 2**31, "socket_timeout": None, "protocol": 2}
+from .redis_client import OPTIONS, RedisClient, checked_client, checked_url, scan_texts
 
 _driver_errors = DriverErrors("Redis")
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -97,14 +88,14 @@ class RedisBackend(Backend):
         self._url: str | None = None
         self._connected: Any = None
         if isinstance(url_or_client, str):
-            self._url = _checked_url(url_or_client)
+            self._url = checked_url(url_or_client)
         elif isinstance(url_or_client, Pipeline) or not isinstance(url_or_client, Redis | RedisCluster):
             raise TypeError(
                 "RedisBackend takes a URL, a redis.asyncio.Redis or a redis.asyncio.cluster.RedisCluster, "
                 f"not {type(url_or_client).__module__}.{type(url_or_client).__qualname__}"
             )
         else:
-            self._connected = _checked_client(url_or_client)
+            self._connected = checked_client(url_or_client)
         if not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
         self._prefix = prefix
@@ -118,7 +109,7 @@ class RedisBackend(Backend):
     async def open(self) -> None:
         """Connect, and wait for at most 10 s until the server answers. What failed half-way is closed again."""
         if self._url is not None and self._connected is None:
-            self._connected = Redis.from_url(self._url, **_OPTIONS)
+            self._connected = Redis.from_url(self._url, **OPTIONS)
         try:
             with _driver_errors:
                 async with asyncio.timeout(_OPENS_WITHIN):
@@ -190,6 +181,21 @@ class RedisBackend(Backend):
                     break
         return list(records.values())[:limit]
 
+    async def scan(self, batch: int = 100) -> AsyncGenerator[Batch, None]:
+        """Walk through all keys of the database, those of others too. It may tell a record twice, and in a cluster it
+        misses those that are moved to another node meanwhile."""
+        ids: list[str] = []
+        async with contextlib.aclosing(scan_texts(self._client, self._prefix, _driver_errors)) as pages:
+            async for page in pages:
+                ids = list(dict.fromkeys([*ids, *filter(is_id, page)]))
+                if len(ids) < batch:
+                    yield Batch([], [])  # a sign of life, where most keys are others'
+                while len(ids) >= batch:
+                    yield await self._read(ids[:batch])
+                    del ids[:batch]
+        if ids:
+            yield await self._read(ids)
+
     async def purge(self, now: float) -> int:
         """Return 0: Redis deletes expired records by itself."""
         return 0
@@ -205,14 +211,22 @@ class RedisBackend(Backend):
         if not entries:
             return []
         ids = [_text(id) for id, _ in entries]
-        pipeline = self._client.pipeline(transaction=False)
-        for id in ids:
-            pipeline.get(self._key(id))
-        texts = dict(zip(ids, await pipeline.execute(), strict=True))
+        texts = await self._texts(ids)
         old = time.time() - PRUNED_AFTER  # no rule goes by this clock
         if gone := [id for id, (_, entered) in zip(ids, entries, strict=True) if texts[id] is None and entered < old]:
             await self._client.zrem(index, *gone)
         return [(id, text) for id, text in texts.items() if text is not None]
+
+    async def _texts(self, ids: Sequence[str]) -> dict[str, str | bytes | None]:
+        pipeline = self._client.pipeline(transaction=False)
+        for id in ids:
+            pipeline.get(self._key(id))
+        return dict(zip(ids, await pipeline.execute(), strict=True))
+
+    async def _read(self, ids: Sequence[str]) -> Batch:
+        with _driver_errors:
+            texts = await self._texts(ids)
+        return batch_of(lambda one: _record(*one), {id: (id, text) for id, text in texts.items() if text is not None})
 
     async def _index(self, record: Record) -> tuple[int, int]:
         """Enter the record into its user's index; return until when that is kept, and how many entries it has."""
@@ -233,38 +247,6 @@ class RedisBackend(Backend):
 
     def _index_key(self, user: str) -> str:
         return f"{self._prefix}user:{user}"
-
-
-def _checked_url(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
-    try:
-        check_url(url, _use)
-    except URLFault as fault:
-        raise ValueError(f"the URL of RedisBackend cannot be used: {fault}") from None
-    return url
-
-
-def _use(url: str) -> None:
-    path = urlsplit(url).path
-    if url.startswith("unix:") and not path:
-        raise URLFault("it names no socket")
-    if not url.startswith("unix:") and not re.fullmatch(r"(/[0-9]*)?", path):
-        raise URLFault("the database is no number")
-    # Made, not connected: so redis-py reads the options.
-    pool = Redis.from_url(url, **_OPTIONS).connection_pool
-    pool.connection_class(**pool.connection_kwargs)
-
-
-def _checked_client(client: RedisClient) -> RedisClient:
-    reads_from_replicas = any(getattr(client, name, None) for name in ("read_from_replicas", "load_balancing_strategy"))
-    # What Sentinel.slave_for returns.
-    if reads_from_replicas or not getattr(getattr(client, "connection_pool", None), "is_master", True):
-        raise ValueError("RedisBackend must not read from replicas: what they lack looks like a copied token")
-    encoding = client.get_encoder().encoding
-    if codecs.lookup(encoding).name != "utf-8":
-        raise ValueError(f"RedisBackend needs a client whose encoding is utf-8, not {encoding}")
-    return client
 
 
 def _json(record: Record) -> str:

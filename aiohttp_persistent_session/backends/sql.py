@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 try:
@@ -21,9 +21,10 @@ except ImportError as error:
 
 from ..record import Record, UserId
 from ..tasks import spawn
-from .base import Backend, BackendError
+from .base import Backend, BackendError, Batch
 from .drivers import (
     DriverErrors,
+    batch_of,
     plain_fields,
     readable_ones,
     secrets_from_json,
@@ -162,6 +163,14 @@ class SQLBackend(Backend):
             # Rows that cannot be read must not hide those behind them.
             page, size = of_user.where(id > rows[-1].id), PAGE
         return records[:limit]
+
+    async def scan(self, batch: int = 100) -> AsyncGenerator[Batch, None]:
+        """Walk by id, a statement for each batch: no transaction and no connection is held meanwhile."""
+        id = self.table.c.id
+        page = by_id = self._records.order_by(id).limit(batch)
+        while rows := await self._read(page):
+            yield batch_of(_from_row, {row.id: row for row in rows})
+            page = by_id.where(id > rows[-1].id)
 
     async def purge(self, now: float) -> int:
         """Delete records that have expired, at most :data:`PURGE_BATCH` of them; return how many."""

@@ -129,6 +129,7 @@ def persistent_sessions_table(metadata: sa.MetaData, name: str = "persistent_ses
         sa.Column("seen_at", sa.Double, nullable=False),
         sa.Column("expires_at", sa.Double, nullable=False),
         sa.Column("persistent", sa.Boolean, nullable=False),
+        sa.Column("max_age", sa.Double),
         sa.Column("user_agent", sa.Text, nullable=False),
         sa.Column("address", sa.Text, nullable=False),
         sa.Column("data", sa.Text, nullable=False),
