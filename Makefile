@@ -1,11 +1,14 @@
 # make demo         the demo app, which prints its address (options: make demo ARGS="--port 9000")
 # make test         every test, on real servers and a real browser, which it installs where it can
-# make check        lint, format, types, and a build of the wheel
+# make check        lint, format, types, and what a release uploads, built and checked
 # make format       what lint and format can mend by themselves
 # make model        the long form of tests/model: more interleavings, more random worlds (takes minutes)
+# make dist         what a release uploads: wheel and sdist, checked as the index will
 # make test-wheel   the built wheel, in an environment that has none of the stores' drivers
+# make test-sdist   the tests in the built sdist that need no server and no browser
 # make test-lowest  the tests that need no browser, on the lowest versions that pyproject.toml declares
 # make test-bare    make demo and make test on a Debian with nothing but Python, make and git (takes root)
+# make docs         the site, into build/docs
 # make bench        what a live request costs
 # make clean        remove what these have made
 
@@ -20,7 +23,7 @@ PIP_ENV := PIP_DISABLE_PIP_VERSION_CHECK=1
 COVERED := $(if $(CI),$(if $(ARGS),,--cov-fail-under=98))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test model test-wheel test-lowest test-bare check wheel format servers bench clean
+.PHONY: help demo test model test-wheel test-sdist test-lowest test-bare check dist format servers docs bench clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -35,11 +38,16 @@ endef
 
 $(VENV)/.demo: pyproject.toml
 	$(call venv,$(VENV))
-	$(PIP_ENV) $(BIN)/pip install --quiet --editable '.[sql]' --group demo
+	$(PIP_ENV) $(BIN)/pip install --quiet --editable '.[sql,devices,security]' --group demo
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(PIP_ENV) $(BIN)/pip install --quiet --editable '.[all]' --group dev
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml
+	$(call venv,$(VENV))
+	$(PIP_ENV) $(BIN)/pip install --quiet --editable '.[all]' --group docs
 	@touch $@
 
 $(LOWEST)/.test: pyproject.toml tests/lowest.txt
@@ -59,32 +67,44 @@ test: $(VENV)/.dev servers
 model: $(VENV)/.dev
 	$(BIN)/python -m tests.model $(ARGS)
 
-# The model walks our own rules, on which no library's version bears.
+# The model walks our own rules, and the site is built for the versions of today: no library's lowest version bears on
+# either.
 test-lowest: $(LOWEST)/.test servers
-	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal -m "not browser" --ignore tests/model $(ARGS)
+	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal -m "not browser" --ignore tests/model \
+		--ignore tests/test_docs_site.py $(ARGS)
 
 # The environment is made anew each time, since what an earlier wheel needed must not be there.
-test-wheel: wheel
+test-wheel: dist
 	$(PYTHON) -m venv --clear build/venv
-	$(PIP_ENV) build/venv/bin/pip install --quiet build/wheel/*.whl
+	$(PIP_ENV) build/venv/bin/pip install --quiet dist/*.whl
 	build/venv/bin/python -I tests/wheel/check.py
+
+# Nothing of this folder may serve it: it is unpacked elsewhere, and its package goes before the editable one.
+test-sdist: dist
+	sh tests/sdist/run.sh dist/*.tar.gz $(abspath $(BIN)/python) $(ARGS)
 
 test-bare:
 	$(PYTHON) tests/bare/run.py
 
-wheel: $(VENV)/.dev
-	rm -rf build/wheel
-	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
+# The wheel is built from the sdist, which so is known to hold what that takes.
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	$(BIN)/twine check --strict dist/*
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@$(MAKE) --no-print-directory wheel
+	@$(MAKE) --no-print-directory dist
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "the site: build/docs/index.html"
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/live_request.py $(ARGS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from importlib import import_module
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ from aiohttp.test_utils import TestServer
 import aiohttp_persistent_session
 from aiohttp_persistent_session import MemoryBackend, forget, remember, setup
 
-DRIVERS = ("aiohttp_security", "aiosqlite", "asyncpg", "motor", "pymongo", "redis", "sqlalchemy")
+DRIVERS = ("aiohttp_security", "jinja2", "ua_parser", "aiosqlite", "asyncpg", "motor", "pymongo", "redis", "sqlalchemy")
 STORES = {
     "RedisBackend": ("redis", "redis://127.0.0.1"),
     "MongoBackend": ("mongo", "mongodb://127.0.0.1/app"),
@@ -70,6 +71,17 @@ def check_stores() -> None:
         assert f"aiohttp-persistent-session[{extra}]" in told, f"{name}: {told!r}"
 
 
+def check_submodules() -> None:
+    """What takes an extra says which one, as it is imported."""
+    for name in ("security", "devices"):
+        try:
+            import_module(f"aiohttp_persistent_session.{name}")
+        except ImportError as error:
+            assert f"aiohttp-persistent-session[{name}]" in str(error), error
+        else:
+            raise AssertionError(f"{name} was imported without what it needs")
+
+
 async def me(request: web.Request) -> web.Response:
     session = await aiohttp_session.get_session(request)
     return web.json_response(session.get("user"))
@@ -111,4 +123,5 @@ check_surroundings()
 check_contents()
 check_names()
 check_stores()
+check_submodules()
 asyncio.run(check_restore())

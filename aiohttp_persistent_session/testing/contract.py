@@ -1,4 +1,6 @@
-"""The contract of a store as tests. An author of a backend runs them over it::
+"""The contract of a store as tests, but for :mod:`aiohttp_persistent_session.backends.contract`.
+
+An author of a backend runs them over it::
 
     import pytest
     from aiohttp_persistent_session.testing import BackendContract
@@ -27,11 +29,9 @@ from typing import ClassVar
 
 import pytest
 
-from .backends.base import Backend, BackendError
-from .backends.contract import CALLERS, ListContract, assert_is_of_version, make_record, make_secrets
-from .record import LATEST_TIME, VERSION
-
-__all__ = ("BackendContract", "make_record", "make_secrets")
+from ..backends.base import Backend, BackendError
+from ..backends.contract import CALLERS, ListContract, assert_is_of_version, make_record, make_secrets
+from ..record import LATEST_TIME, VERSION
 
 
 class BackendContract(ListContract):
