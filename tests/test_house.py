@@ -12,18 +12,35 @@ import aiohttp_persistent_session
 
 PACKAGE = Path(aiohttp_persistent_session.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-CORE = [path for path in PACKAGE.glob("*.py") if path.name != "testing.py"]
+CORE = [path for path in PACKAGE.glob("*.py") if path.name not in {"__main__.py", "security.py"}]
 
 LINES_OF_A_MODULE = 300
 LINES_OF_AN_ADAPTER = 290
 LINES_OF_A_FUNCTION = 30
 BRANCHES_OF_A_FUNCTION = 10
 LINES_OF_A_CLASS = 200
-LINES_OF_THE_CORE = 1800
+LINES_OF_THE_CORE = 1900
 
 LAYERS = (
-    {"__init__"},
-    {"handlers"},
+    {"__init__", "__main__"},
+    {"cli.main"},
+    {"cli.commands", "cli.walks", "cli.check"},
+    {"cli.views", "cli.stores"},
+    {"cli.inspect_redis", "cli.inspect_mongo", "cli.inspect_sql", "cli.arguments", "cli.terminal"},
+    {"cli.inspect_sqlite", "cli.faults", "cli.tables"},
+    {"cli.findings"},
+    {"testing"},
+    {"testing.browser"},
+    {"testing.clock", "testing.recorder", "testing.jar"},
+    {"testing.app"},
+    {"devices"},
+    {"devices.views"},
+    {"devices.answers"},
+    {"devices.options", "devices.labels"},
+    {"devices.csrf", "devices.texts"},
+    {"security"},
+    {"fresh", "handlers"},
+    {"current"},
     {"setup"},
     {"answer"},
     {"visit"},
@@ -34,12 +51,12 @@ LAYERS = (
     {"swaps", "registry"},
     {"store", "seen", "signals"},
     {"rules", "options"},
-    {"backends.memory", "backends.redis", "backends.mongo", "backends.sql", "testing"},
-    {"backends.sql_engine", "backends.contract"},
+    {"backends.memory", "backends.redis", "backends.mongo", "backends.sql", "testing.contract"},
+    {"backends.sql_engine", "backends.redis_client", "backends.mongo_client", "backends.contract"},
     {"backends.drivers"},
     {"backends.base", "policy"},
     {"record"},
-    {"tokens", "backends", "tasks"},
+    {"tokens", "backends", "tasks", "counters", "cli"},
 )
 """From the outside in: a module imports from later layers only."""
 
@@ -77,10 +94,9 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, source: str) ->
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
-    """A store's adapter has 290 lines at most; the contract's test class is no module to be read in one go."""
+    """A store's adapter has 290 lines at most."""
     limit = LINES_OF_AN_ADAPTER if path.parent.name == "backends" else LINES_OF_A_MODULE
-    if path.name != "testing.py":
-        assert len(path.read_text().splitlines()) <= limit
+    assert len(path.read_text().splitlines()) <= limit
 
 
 def test_no_function_is_longer_than_30_lines_of_code() -> None:
@@ -102,12 +118,12 @@ def test_no_class_is_longer_than_200_lines_of_code() -> None:
     sizes = {
         name: len(code_lines(node, source))
         for name, node, source in parts(ast.ClassDef)
-        if not name.startswith(("testing.py", "backends/contract.py"))
+        if not name.startswith(("testing/contract.py", "backends/contract.py"))
     }
     assert {name: size for name, size in sizes.items() if size > LINES_OF_A_CLASS} == {}
 
 
-def test_the_core_has_at_most_1800_lines_of_code() -> None:
+def test_the_core_has_at_most_1900_lines_of_code() -> None:
     """Imports, signatures and docstrings do not count, nor do the backends and the contract."""
     lines = 0
     for path in CORE:
@@ -132,7 +148,7 @@ def test_imports_run_one_way() -> None:
         name = name.removesuffix(".__init__")
         if name == "__init__":
             continue
-        package = name.split(".")[:-1]
+        package = list(path.relative_to(PACKAGE).parent.parts)
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.ImportFrom) or not node.level:
                 continue
