@@ -35,6 +35,11 @@ def open_backend(url: str) -> Backend:
     return backend
 
 
+def chosen_store(url: str) -> tuple[Backend, str | None]:
+    """Return a backend, and its URL where the page may show it: that of a file holds no password."""
+    return open_backend(url), url if url.startswith("sqlite:") else None
+
+
 def default_backend() -> str:
     """Return the URL of a SQLite file that outlives the demo: who is signed in stays so when it is started again."""
     folder = user_cache_path("aiohttp_persistent_session_demo", ensure_exists=True)
@@ -58,7 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--backend",
-        type=open_backend,
+        type=chosen_store,
         default=default_backend(),
         metavar="URL",
         help="where records are kept: memory, sqlite:///demo.db, postgresql://..., redis://... or mongodb://... "
@@ -76,8 +81,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    backend, store = options.backend
     try:
-        app = create_app(options.backend, secure=options.secure, grace_period=options.grace_period)
+        app = create_app(backend, secure=options.secure, grace_period=options.grace_period, store=store)
     except ValueError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
+import aiohttp_security
 import aiohttp_session
 from aiohttp import web
+from aiohttp_security.abc import AbstractAuthorizationPolicy
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
 from aiohttp_persistent_session import (
@@ -20,15 +22,20 @@ from aiohttp_persistent_session import (
     CookiePolicy,
     confirm_login,
     current_persistent_session,
+    devices,
     forget,
     forget_everywhere,
+    fresh_required,
     is_fresh,
     persistent_sessions,
     remember,
     restore_failed,
     revoke,
     setup,
+    update_data,
+    way_back,
 )
+from aiohttp_persistent_session.security import PersistentSessionIdentityPolicy
 
 from . import pages, theater
 from .pages import render
@@ -77,7 +84,7 @@ async def login(request: web.Request) -> web.Response:
     if not 1 <= len(name) <= 40 or not is_password(form.get("password")):
         error = "That is not a name and the password of this demo."
         return render("welcome.html", request, status=403, error=error, name=name, keep=keep)
-    await remember(request, name, persistent=keep)
+    await remember(request, name, persistent=keep, max_age=timedelta(days=7) if form.get("lasts") == "week" else None)
     session = await aiohttp_session.get_session(request)
     session["just_signed_in"] = True
     session["for_now"] = not keep
@@ -114,7 +121,35 @@ async def type_password_again(request: web.Request) -> web.Response:
         error = "That is not the password of this demo."
         return render("password.html", request, status=403, user=user, fresh=False, error=error)
     await confirm_login(request)
-    raise web.HTTPSeeOther("/password")
+    raise web.HTTPSeeOther(way_back(request, "/password"))
+
+
+async def confirm_password(request: web.Request, user: str | int, password: str) -> bool:
+    """Tell the page of devices whether the password is right. An app limits how often it may be tried."""
+    return is_password(password)
+
+
+@routes.get("/codes")
+@fresh_required(within=FRESH_FOR, login_url="/password")
+async def recovery_codes(request: web.Request) -> web.Response:
+    return render("codes.html", request, user=await aiohttp_security.check_authorized(request))
+
+
+class EverybodyMay(AbstractAuthorizationPolicy):
+    """Who may do what, for aiohttp-security: in this demo, each user everything."""
+
+    async def authorized_userid(self, identity: str) -> str | None:
+        return identity
+
+    async def permits(self, identity: str | None, permission: object, context: object = None) -> bool:
+        return identity is not None
+
+
+@routes.post("/name")
+async def name_this_browser(request: web.Request) -> web.Response:
+    """Keep a name with this browser's persistent session."""
+    await update_data(request, {"name": str((await request.post()).get("name", "")).strip()[:40]})
+    raise web.HTTPSeeOther("/")
 
 
 @routes.post("/end-others")
@@ -129,7 +164,7 @@ async def end_one(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther("/")
 
 
-@routes.get("/{form:login|logout|end-others|end/[^/]+|close-browser|copy|thief}")
+@routes.get("/{form:login|logout|name|end-others|end/[^/]+|close-browser|copy|thief}")
 async def back(_: web.Request) -> web.Response:
     """Lead back whoever reloads or bookmarks the address of a form."""
     raise web.HTTPSeeOther("/")
@@ -176,8 +211,16 @@ async def add_security_headers(_: web.Request, response: web.StreamResponse) -> 
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
 
 
-def create_app(backend: Backend, *, secure: bool = False, grace_period: float = 10) -> web.Application:
+def create_app(
+    backend: Backend, *, secure: bool = False, grace_period: float = 10, store: str | None = None
+) -> web.Application:
     """Return the demo's application.
+
+    Args:
+        backend: where the records are kept.
+        secure: whether its cookies are Secure.
+        grace_period: as in :func:`aiohttp_persistent_session.setup`.
+        store: the store's URL, which the page shows in a command line; None where there is nothing to look at.
 
     Raises:
         ValueError: ``grace_period`` is out of range.
@@ -192,6 +235,8 @@ def create_app(backend: Backend, *, secure: bool = False, grace_period: float = 
     manager = setup(app, backend, secure=secure, grace_period=grace_period, require_store=True)
     app.middlewares.append(tell_of_outage)
     app[THEATER] = Theater(manager, CookiePolicy(secure=secure))
-    pages.set_up(app, theater=app[THEATER], password=PASSWORD, grace_period=grace_period)
+    pages.set_up(app, theater=app[THEATER], password=PASSWORD, grace_period=grace_period, store=store)
     app.add_routes([*routes, *theater.routes])
+    aiohttp_security.setup(app, PersistentSessionIdentityPolicy(), EverybodyMay())
+    devices.setup(app, "/account/devices", confirm=confirm_password, fresh_within=FRESH_FOR, login_url="/")
     return app

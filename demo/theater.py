@@ -6,7 +6,7 @@ For that it keeps tokens. An app of yours keeps none, in no form.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ class Theater:
         self.events: deque[Event] = deque(maxlen=10)
         self._browsers: dict[str, Held] = {}
         self._ended: dict[str, str] = {}
-        for name in ("remember", "restore", "forget", "repeat", "reuse", "revoke"):
+        for name in ("remember", "restore", "forget", "new_client", "repeat", "reuse", "revoke"):
             getattr(manager, f"on_{name}").append(partial(self._note, name))
 
     async def _note(self, name: str, session: PersistentSession, request: web.Request | None) -> None:
@@ -80,6 +80,10 @@ class Theater:
         self.events.appendleft(Event(self.manager.clock(), name, session, user_agent))
         if name in {"reuse", "revoke"}:
             _put(self._ended, session.id, session.reason or FOUND_OUT)
+
+    def counters(self) -> dict[str, int]:
+        """Return what this process has counted."""
+        return asdict(self.manager.counters)
 
     def why_signed_out(self, request: web.Request) -> str | None:
         """Return why the persistent session ended whose token this browser still has, if the demo knows."""

@@ -1,24 +1,25 @@
-"""The demo in Chromium, and its command line."""
+"""The demo in Chromium, to an app's tests, and its command line."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from aiohttp_persistent_session import PERSISTENT_SESSIONS, MemoryBackend
+from aiohttp_persistent_session import PERSISTENT_SESSIONS, MemoryBackend, testing
 from demo.app import create_app
 from demo.pages import device
 
@@ -41,7 +42,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def demo(clock: Clock) -> AsyncIterator[TestServer]:
-    app = create_app(MemoryBackend())
+    app = create_app(MemoryBackend(), store="sqlite:////home/alice/.cache/aiohttp_persistent_session_demo/demo.db")
     app[PERSISTENT_SESSIONS].clock = clock
     async with TestServer(app) as server:
         yield server
@@ -360,16 +361,11 @@ async def test_a_wrong_password_keeps_name_and_box(context: BrowserContext) -> N
 )
 async def test_another_sites_form_is_turned_away(demo: TestServer, headers: dict[str, str], status: int) -> None:
     """Only a form of this site is taken (CSRF)."""
-    async with (
-        aiohttp.ClientSession() as http,
-        http.post(
-            demo.make_url("/login"),
-            data={"name": "alice", "password": "demo", "keep": "on"},
-            headers=headers,
-            allow_redirects=False,
-        ) as response,
-    ):
-        assert response.status == status
+    form = {"name": "alice", "password": "demo", "keep": "on"}
+    async with testing.Browser(demo, headers=headers) as visitor:
+        async with visitor.post("/login", data=form, allow_redirects=False) as response:
+            assert response.status == status
+        assert visitor.cookies.keys() == ({TOKEN, SESSION} if status == 303 else set())
 
 
 @pytest.mark.parametrize(
@@ -377,8 +373,146 @@ async def test_another_sites_form_is_turned_away(demo: TestServer, headers: dict
 )
 async def test_the_address_of_a_form_leads_back_to_the_first_page(demo: TestServer, path: str) -> None:
     """A reload or a bookmark of a form's address shows the first page, no error."""
-    async with aiohttp.ClientSession() as http, http.get(demo.make_url(path), allow_redirects=False) as response:
+    async with testing.Browser(demo) as visitor, visitor.get(path, allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (303, "/")
+
+
+# As an app's tests see it, with the library's helpers
+
+
+@pytest.fixture(params=[False, True], ids=["http", "secure"])
+async def visitor(request: pytest.FixtureRequest) -> AsyncIterator[testing.Browser]:
+    app = create_app(MemoryBackend(), secure=request.param)
+    async with testing.Browser(app, headers={"Sec-Fetch-Site": "same-origin", "User-Agent": "Firefox/140"}) as visitor:
+        yield visitor
+
+
+async def seen_by(visitor: testing.Browser, path: str = "/", **form: str) -> str:
+    """Return the page's text, or that of the page that a form leads to."""
+    async with visitor.request("POST" if form else "GET", path, data=form or None) as response:
+        return re.sub(r"<[^>]*>|\s+", " ", await response.text())
+
+
+async def test_the_form_signs_in_and_the_box_decides_for_how_long(visitor: testing.Browser) -> None:
+    """Both cookies stay until the browser is closed, and the token beyond that where the box was ticked."""
+    for_now = visitor.another()
+    assert "You are alice" in await seen_by(visitor, "/login", name="alice", password="demo", keep="on")
+    assert "You are alice" in await seen_by(for_now, "/login", name="alice", password="demo")
+    visitor.close_browser()
+    for_now.close_browser()
+    assert [name.removeprefix("__Host-") for name in visitor.cookies] == [TOKEN]
+    assert for_now.cookies == {}
+    assert "restored from a token" in await seen_by(visitor)
+    assert "Sign in" in await seen_by(for_now)
+
+
+@pytest.mark.parametrize(("days", "is_in"), [(29, True), (31, False)])
+async def test_the_visitor_may_stay_away_for_30_days(visitor: testing.Browser, days: int, is_in: bool) -> None:
+    """Then the browser has dropped the token."""
+    await visitor.sign_in("alice")
+    visitor.come_back(after=timedelta(days=days))
+    assert ("You are alice" in await seen_by(visitor)) is is_in
+
+
+async def test_the_password_page_asks_again_after_five_minutes_and_after_a_restore(visitor: testing.Browser) -> None:
+    """And opens once the password was typed."""
+    opened = "The password was typed in this session"
+    await visitor.sign_in("alice")
+    assert opened in await seen_by(visitor, "/password")
+    visitor.clock.advance(timedelta(seconds=301))
+    assert opened not in await seen_by(visitor, "/password")
+    assert opened not in await seen_by(visitor, "/password", password="wrong")
+    assert opened in await seen_by(visitor, "/password", password="demo")
+    await visitor.lose_session()
+    assert "not fresh" in await seen_by(visitor, "/password")
+
+
+async def test_the_page_lists_the_other_browsers_and_ends_them(visitor: testing.Browser) -> None:
+    """One by its button, and all at once."""
+    phone, tablet = visitor.another(), visitor.another()
+    on_phone = await phone.sign_in("alice")
+    for browser in (tablet, visitor):
+        await browser.sign_in("alice")
+    assert (await seen_by(visitor)).count("Firefox , 127.0.0.1") == 2
+    assert (await seen_by(visitor, f"/end/{on_phone.id}", yes="")).count("Firefox , 127.0.0.1") == 1
+    assert "None. Sign in as alice" in await seen_by(visitor, "/end-others", yes="")
+    visitor.clock.advance(61)
+    assert "The reason that the app was told: revoked" in await seen_by(phone)
+    assert "Sign in" in await seen_by(tablet)
+    assert "You are alice" in await seen_by(visitor)
+
+
+async def test_the_mounted_page_of_devices_asks_for_the_password_after_a_restore(visitor: testing.Browser) -> None:
+    """It lists this browser and the other one, and ends that one once the password is typed."""
+    phone = visitor.another()
+    await phone.sign_in("alice")
+    await visitor.sign_in("alice", fresh=False)
+    page = await seen_by(visitor, "/account/devices")
+    assert page.count("127.0.0.1") == 2
+    assert "This browser" in page
+    assert "Type your password again" in await seen_by(visitor, "/account/devices/end-others", yes="")
+    assert "You are alice" in await seen_by(phone)
+    await seen_by(visitor, "/account/devices/end-others", password="demo")
+    visitor.clock.advance(61)
+    assert "Sign in" in await seen_by(phone)
+    assert "You are alice" in await seen_by(visitor)
+
+
+async def test_the_recovery_codes_ask_for_the_password_and_lead_back(visitor: testing.Browser) -> None:
+    """Who is not signed in is led to the first page."""
+    assert "Any name will do" in await seen_by(visitor, "/codes")
+    await visitor.sign_in("alice", fresh=False)
+    async with visitor.get("/codes") as asked:
+        assert "not fresh" in await asked.text()
+    assert "Those of alice" in await seen_by(visitor, asked.url.path_qs, password="demo")
+
+
+async def test_a_browser_keeps_the_name_that_it_was_given(visitor: testing.Browser) -> None:
+    """Others of the user see it."""
+    other = visitor.another()
+    await other.sign_in("alice")
+    await seen_by(other, "/name", name="the kitchen's")
+    await visitor.sign_in("alice")
+    assert "the kitchen&#39;s" in await seen_by(visitor)
+
+
+async def test_a_sign_in_for_a_week_lasts_a_week(visitor: testing.Browser) -> None:
+    await seen_by(visitor, "/login", name="alice", password="demo", keep="on", lasts="week")
+    for days, text in ((6, "You are alice"), (8, "Sign in")):
+        visitor.come_back(after=timedelta(days=days))
+        assert text in await seen_by(visitor)
+
+
+async def test_the_page_shows_what_was_counted(visitor: testing.Browser) -> None:
+    """The list of events has the numbers, and a browser that looks like another one."""
+    await visitor.sign_in("alice")
+    visitor.come_back(after=timedelta(minutes=1))
+    async with visitor.get("/", headers={"User-Agent": "Chrome/140"}):
+        pass
+    page = await seen_by(visitor, "/events")
+    assert "manager.counters: sign_ins 1, exchanges 1, new_clients 1" in page
+    assert "on_new_client" in page
+
+
+async def test_a_copy_is_found_out_and_the_page_says_so(visitor: testing.Browser) -> None:
+    """A thief comes 91 s after the owner has, and both are out."""
+    await visitor.sign_in("alice")
+    visitor.come_back(after=timedelta(days=1))
+    thief = visitor.copy()
+    assert "You are alice" in await seen_by(visitor)
+    visitor.clock.advance(91)
+    assert "You are alice" in await seen_by(visitor)
+    assert "Sign in" in await seen_by(thief)
+    assert "a copy of your token was found out" in await seen_by(visitor)
+
+
+async def test_signing_out_ends_the_persistent_session(visitor: testing.Browser) -> None:
+    """A copy of the browser is out too."""
+    await visitor.sign_in("alice")
+    copy = visitor.copy()
+    assert "Sign in" in await seen_by(visitor, "/logout", yes="")
+    assert visitor.cookies == {}
+    assert "Sign in" in await seen_by(copy)
 
 
 @pytest.fixture
