@@ -178,6 +178,7 @@ async def test_the_page_loads_nothing_but_its_style_sheet_and_may_not_be_framed_
         assert page.headers["Cache-Control"] == "no-store"
         assert page.headers["Referrer-Policy"] == "same-origin"
         assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert page.headers["X-Frame-Options"] == "DENY"
         assert page.headers["Vary"] == "Accept"
         assert not {"script", "style", "img", "iframe"} & {tag for tag, _ in page.tags}
         assert not any(name == "style" or name.startswith("on") for _, found in page.tags for name in found)
@@ -185,7 +186,7 @@ async def test_the_page_loads_nothing_but_its_style_sheet_and_may_not_be_framed_
         async with all_of_them.laptop.get(link["href"]) as sheet:
             assert (sheet.status, sheet.content_type) == (200, "text/css")
             assert sheet.headers["Cache-Control"] == "public, max-age=31536000, immutable"
-            assert "prefers-color-scheme: dark" in await sheet.text()
+            assert "light-dark(" in await sheet.text()
         async with all_of_them.laptop.get(f"{PATH}/style.css?v=another") as sheet:
             assert sheet.headers["Cache-Control"].startswith("no-cache")
 
@@ -253,6 +254,24 @@ async def test_a_hostile_user_agent_is_text(opened: Opened, hostile: str) -> Non
         assert not {"49", "\u202e"} & set(page.text)
 
 
+async def test_a_hostile_address_is_text() -> None:
+    """A middleware may take it from a header of the request's."""
+
+    @web.middleware
+    async def forwarded(request: web.Request, handler: Any) -> web.StreamResponse:
+        response: web.StreamResponse = await handler(request.clone(remote=request.headers["X-Forwarded-For"]))
+        return response
+
+    app = an_app()
+    app.middlewares.insert(0, forwarded)
+    hostile = "<script>alert('1')</script>"
+    async with Browser(app, headers={"X-Forwarded-For": hostile}) as browser:
+        await browser.sign_in("alice")
+        page = await get(browser)
+        assert page.all("script") == []
+        assert page.texts_of("dd", "devices-address") == ["&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;"]
+
+
 async def test_names_that_the_parser_copies_out_of_a_header_are_text(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +317,7 @@ async def test_one_other_browser_is_signed_out(opened: Opened) -> None:
         page = await get(all_of_them.laptop, answer.headers["Location"])
         assert page.all("p", role="status")
         assert "That browser is signed out." in page.shown
+        assert page.texts_of("title") == ["That browser is signed out. - Your devices"]
         assert page.texts_of("h2") == ["Chrome on Windows This browser"]
         assert await user(all_of_them.phone) is None
         assert await user(all_of_them.laptop) == "alice"
@@ -327,13 +347,16 @@ async def test_what_the_address_says_was_done_is_one_of_three(opened: Opened) ->
             assert (await get(all_of_them.laptop, f"{PATH}{query}")).all("p", role="status") == []
 
 
-async def test_signing_this_browser_out_leads_to_the_login_page(opened: Opened) -> None:
-    """It forgets, and asks for no password, like any logout."""
+async def test_signing_this_browser_out_leads_to_a_link_to_the_login_page(opened: Opened) -> None:
+    """It forgets, and asks for no password, like any logout. A redirect would be a form's: see the browser's tests."""
     passwords = Passwords()
     async with opened(login_url="/login", confirm=passwords) as all_of_them:
         all_of_them.laptop.come_back(after=timedelta(hours=1))
         answer = await post(all_of_them.laptop, f"{PATH}/end", id=all_of_them.mine.id)
-        assert (answer.status, answer.headers["Location"]) == (303, "/login")
+        assert (answer.status, answer.headers["Location"]) == (303, f"{PATH}?done=this")
+        page = await get(all_of_them.laptop, answer.headers["Location"])
+        assert (page.status, page.texts_of("title")) == (401, ["You are signed out"])
+        assert page.all("a", href=f"/login?next={PATH}")
         assert "__Host-persistent_session" not in all_of_them.laptop.cookies
         assert passwords.asked == []
         assert await user(all_of_them.laptop) is None
@@ -346,7 +369,7 @@ async def test_without_a_login_page_it_leads_to_a_page_that_says_so(opened: Open
         answer = await post(all_of_them.laptop, f"{PATH}/end", id=all_of_them.mine.id)
         page = await get(all_of_them.laptop, answer.headers["Location"])
         assert (page.status, page.texts_of("h1")) == (401, ["You are signed out"])
-        assert page.all("form") == []
+        assert page.all("form") == page.all("a") == []
 
 
 async def test_all_others_are_signed_out(opened: Opened) -> None:
@@ -362,11 +385,13 @@ async def test_all_others_are_signed_out(opened: Opened) -> None:
         assert [await user(one) for one in (all_of_them.laptop, all_of_them.bobs)] == ["alice", "bob"]
 
 
-async def test_a_get_ends_nothing(opened: Opened) -> None:
-    """Links and images of other sites are GETs."""
+async def test_a_get_ends_nothing_and_leads_to_the_page(opened: Opened) -> None:
+    """Links and images of other sites are GETs; so is what a browser sends that opens a form's address again."""
     async with opened() as all_of_them:
         for path in (f"end?id={all_of_them.other.id}", "end-others"):
-            assert (await get(all_of_them.laptop, f"{PATH}/{path}")).status == 405
+            answer = await get(all_of_them.laptop, f"{PATH}/{path}")
+            assert (answer.status, answer.headers["Location"]) == (303, PATH)
+            assert answer.headers["Cache-Control"] == "no-store"
         assert (await get(all_of_them.laptop, f"{PATH}?id={all_of_them.other.id}")).status == 200
         assert await user(all_of_them.phone) == "alice"
 
@@ -378,15 +403,27 @@ async def test_a_get_ends_nothing(opened: Opened) -> None:
         ("application/x-www-form-urlencoded; charset=none", b"id=1"),
         ("multipart/form-data; boundary=x", b"no part"),
         ("multipart/form-data", b"no boundary"),
+        ("application/json", b'{"id": "x"}'),
+        ("text/plain", b"id=x"),
     ],
 )
-async def test_a_form_that_cannot_be_read_is_refused(opened: Opened, kind: str, body: bytes) -> None:
-    """By a 400: it is no fault of the app."""
-    async with (
-        opened() as all_of_them,
-        all_of_them.laptop.post(f"{PATH}/end", data=body, headers=FROM_HERE | {"Content-Type": kind}) as response,
-    ):
-        assert response.status == 400
+async def test_what_is_no_form_is_refused(opened: Opened, kind: str, body: bytes) -> None:
+    """By a 400: it is no fault of the app, and a program is not to think that it ended something."""
+    async with opened() as all_of_them:
+        headers = FROM_HERE | {"Content-Type": kind}
+        async with all_of_them.laptop.post(f"{PATH}/end", data=body, headers=headers) as response:
+            assert response.status == 400
+            assert response.headers["Cache-Control"] == "no-store"
+        async with all_of_them.laptop.post(f"{PATH}/end", data=body, headers=headers | JSON) as response:
+            assert (response.status, await response.json()) == (400, {"error": "no_form"})
+
+
+async def test_a_program_may_send_no_body_at_all(opened: Opened) -> None:
+    """All others have no field."""
+    async with opened() as all_of_them:
+        async with all_of_them.laptop.post(f"{PATH}/end-others", headers=FROM_HERE | JSON) as response:
+            assert (response.status, await response.json()) == (200, {"done": "others"})
+        assert await user(all_of_them.phone) is None
 
 
 # The password
@@ -414,6 +451,7 @@ async def test_a_restored_session_is_asked_for_the_password_first(opened: Opened
         assert page.status == 403
         assert page.all("p", role="alert")
         assert "That password is not right." in page.shown
+        assert page.texts_of("title") == ["That password is not right. - Type your password again"]
         assert page.all(
             "input", type="password", **{"aria-invalid": "true", "aria-describedby": "devices-error devices-ask"}
         )
@@ -457,6 +495,18 @@ async def test_an_empty_password_is_wrong_without_a_question(opened: Opened) -> 
         all_of_them.laptop.come_back(after=timedelta(hours=1))
         assert (await post(all_of_them.laptop, f"{PATH}/end-others", password="")).status == 403
         assert passwords.asked == []
+        assert await user(all_of_them.phone) == "alice"
+
+
+async def test_an_app_may_refuse_further_guesses(opened: Opened) -> None:
+    """With a response of its own."""
+
+    async def has_enough(request: web.Request, user: Any, password: str) -> bool:
+        raise web.HTTPTooManyRequests
+
+    async with opened(confirm=has_enough) as all_of_them:
+        all_of_them.laptop.come_back(after=timedelta(hours=1))
+        assert (await post(all_of_them.laptop, f"{PATH}/end-others", password="wonderland")).status == 429
         assert await user(all_of_them.phone) == "alice"
 
 
@@ -577,23 +627,25 @@ async def test_a_field_may_come_from_a_plain_function(opened: Opened) -> None:
 
 
 async def test_an_anonymous_visitor_is_sent_to_the_login_page_and_back() -> None:
-    """A GET comes back to itself, a POST to the page."""
+    """Without a detour."""
     async with Browser(an_app(login_url="/login?from=devices")) as browser:
-        for answer in (
-            await get(browser),
+        answer = await get(browser)
+        assert (answer.status, answer.headers["Location"]) == (303, f"/login?from=devices&next={PATH}")
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("login_url", ["/login", "https://login.example/start"])
+async def test_a_form_is_never_led_to_the_login_page(login_url: str) -> None:
+    """Nor is the page that a form leads to: who has signed out meanwhile gets a link."""
+    async with Browser(an_app(login_url=login_url)) as browser:
+        for page in (
             await post(browser, f"{PATH}/end", id="x"),
             await post(browser, f"{PATH}/end-others"),
+            await get(browser, f"{PATH}?done=others"),
         ):
-            assert answer.status == 303
-            assert answer.headers["Location"] == f"/login?from=devices&next={PATH}"
-            assert answer.headers["Cache-Control"] == "no-store"
-
-
-async def test_a_login_page_elsewhere_is_where_forms_may_lead(opened: Opened) -> None:
-    """Chromium applies form-action to redirects: without it, signing this browser out would end nowhere."""
-    async with opened(login_url="https://login.example/start") as all_of_them:
-        policy = (await get(all_of_them.laptop)).headers["Content-Security-Policy"]
-        assert "form-action 'self' https://login.example;" in policy
+            assert page.status == 401
+            assert page.texts_of("a") == ["Sign in"]
+            assert page.all("a", href=f"{login_url}?next={PATH}")
 
 
 async def test_an_anonymous_visitor_gets_401_without_a_login_page() -> None:
@@ -760,6 +812,7 @@ async def test_the_page_works_in_a_sub_application(opened: Opened) -> None:
         assert page.all("link", rel="stylesheet", href=f"{PATH}/style.css?v={VERSION}")
         answer = await post(all_of_them.laptop, f"{PATH}/end", id=all_of_them.other.id)
         assert answer.headers["Location"] == f"{PATH}?done=one"
+        assert (await get(all_of_them.laptop, f"{PATH}/end")).headers["Location"] == PATH
         anonymous = await get(all_of_them.laptop.another())
         assert anonymous.headers["Location"] == f"/login?next={PATH}"
 
@@ -776,7 +829,7 @@ async def test_the_path_may_be_the_root_end_with_a_slash_or_have_a_part_that_var
         async with browser.get(page.all("link")[0]["href"]) as sheet:
             assert sheet.status == 200
         answer = await post(browser, form["action"], id=mine.id)
-        assert answer.headers["Location"] == visited
+        assert answer.headers["Location"] == f"{visited}?done=this"
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -796,6 +849,26 @@ async def test_an_app_may_put_the_list_into_a_page_of_its_own(opened: Opened, is
         assert page.texts_of("h2")[0] == "Chrome on Windows This browser"
         assert page.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
         assert (await post(all_of_them.laptop, f"{PATH}/end", id=all_of_them.other.id)).status == 303
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_in_a_sub_application_the_template_may_be_the_outer_apps(opened: Opened, is_async: bool) -> None:
+    """As with all that aiohttp_jinja2 renders."""
+    app, sub_app = an_app(path="/unused"), web.Application()
+    devices.setup(sub_app, "/devices", template="mine.html")
+    app.add_subapp("/account", sub_app)
+    loader = jinja2.DictLoader({"mine.html": "<nav>My shop</nav>{{ body }}"})
+    aiohttp_jinja2.setup(app, loader=loader, enable_async=is_async)
+    async with opened(app) as all_of_them:
+        assert (await get(all_of_them.laptop)).texts_of("nav") == ["My shop"]
+
+
+async def test_a_template_without_aiohttp_jinja2_set_up_says_so(opened: Opened) -> None:
+    """As aiohttp_jinja2 does."""
+    async with opened(template="mine.html") as all_of_them:
+        page = await get(all_of_them.laptop)
+        assert page.status == 500
+        assert "call aiohttp_jinja2.setup() first" in page.text
 
 
 GERMAN = Texts(lang="de", title="Ihre Geräte", sign_out="Abmelden", browser_on_system="{browser} unter {system}")

@@ -9,7 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import aiohttp_jinja2
 import aiohttp_session
+import jinja2
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -62,6 +64,9 @@ async def others(store: FaultyBackend) -> AsyncIterator[list[Browser]]:
             text="<!doctype html><html lang=en><title>Home</title><h1>Home</h1>", content_type="text/html"
         )
 
+    async def icon(request: web.Request) -> web.Response:
+        return web.Response(status=204)  # Chromium asks for it, at any time, and would complain of a 404
+
     async def login(request: web.Request) -> web.Response:
         await remember(request, "alice")
         return web.Response()
@@ -70,7 +75,7 @@ async def others(store: FaultyBackend) -> AsyncIterator[list[Browser]]:
     aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
     setup(app, store, check_interval=0)
     devices.setup(app, PATH, confirm=password_is_right, login_url="/")
-    app.add_routes([web.get("/", home), web.post("/login", login)])
+    app.add_routes([web.get("/", home), web.post("/login", login), web.get("/favicon.ico", icon)])
     first, *rest = AGENTS.values()
     async with Browser(app, headers={"User-Agent": first}) as browser:
         found = [browser, *(browser.another(headers={"User-Agent": one}) for one in rest)]
@@ -97,7 +102,6 @@ async def opened(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.goto("/")
     await page.evaluate("fetch('/login', {method: 'POST'})")
-    complaints.clear()  # home has no icon
     return context, page, complaints
 
 
@@ -115,6 +119,11 @@ async def check(page: Page, name: str) -> None:
     assert found["violations"] == [], json.dumps(found["violations"], indent=1)
     assert len(found["passes"]) > 10
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shown = page.viewport_size
+    assert shown is not None
+    await page.set_viewport_size({"width": 320, "height": 256})  # as at 400 % (WCAG 2.2, 1.4.10)
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await page.set_viewport_size(shown)
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
@@ -198,6 +207,10 @@ async def test_the_keyboard_alone_is_enough(chromium: Chromium, others: list[Bro
     assert await page.get_by_role("listitem").count() == 1
     await page.keyboard.press("Tab")
     assert await focused(page) == "Sign out (Chrome on Linux)"
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("You are signed out")
+    await page.keyboard.press("Tab")
+    assert await focused(page) == "Sign in"
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Home")
     assert {cookie["name"] for cookie in await context.cookies()} == {SESSION}
@@ -289,6 +302,64 @@ async def test_over_plain_http_the_origin_is_enough() -> None:
         assert sent["Origin"] == f"http://shop.example:{server.port}"
         assert "Sec-Fetch-Site" not in sent
         await browser.close()
+
+
+async def test_signing_out_works_where_the_login_page_leads_to_another_origin(chromium: Chromium) -> None:
+    """Chromium applies the page's form-action to every redirect that follows a form, and would stay on the page."""
+
+    async def log_in_elsewhere(_: web.Request) -> web.Response:
+        raise web.HTTPSeeOther(identity_provider)
+
+    async def log_in(request: web.Request) -> web.Response:
+        await remember(request, "alice")
+        raise web.HTTPSeeOther(PATH)
+
+    async def provider(_: web.Request) -> web.Response:
+        return web.Response(text="<h1>Identity provider</h1>", content_type="text/html")
+
+    app, other = web.Application(), web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    setup(app, MemoryBackend())
+    devices.setup(app, PATH, login_url="/login")
+    app.add_routes([web.get("/login", log_in_elsewhere), web.get("/in", log_in)])
+    other.router.add_get("/", provider)
+    async with TestServer(other) as elsewhere, TestServer(app) as server:
+        identity_provider = str(elsewhere.make_url("/").with_host("localhost"))
+        page = await chromium.new_page()
+        await page.goto(str(server.make_url("/in")))
+        await page.get_by_role("button").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("You are signed out")
+        await check(page, "signed-out")
+        await page.get_by_role("link", name="Sign in").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Identity provider")
+
+
+@pytest.mark.parametrize(
+    ("style", "color"),
+    [("", "rgb(27, 31, 36)"), (":root { color-scheme: light dark; background: canvas }", "rgb(230, 237, 243)")],
+)
+async def test_in_a_page_of_the_apps_the_colours_are_those_of_that_page(
+    chromium: Chromium, style: str, color: str
+) -> None:
+    """A page that is always light gets dark text, also for a reader who likes it dark."""
+
+    async def log_in(request: web.Request) -> web.Response:
+        await remember(request, "alice")
+        raise web.HTTPSeeOther(PATH)
+
+    app = web.Application()
+    aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+    setup(app, MemoryBackend())
+    devices.setup(app, PATH, template="mine.html")
+    app.router.add_get("/in", log_in)
+    text = "<!doctype html><html lang=en><head><title>Shop</title><link rel=stylesheet href='{{ style_url }}'>"
+    text += f"<style>{style}</style></head><body><main>{{{{ body }}}}</main></body></html>"
+    aiohttp_jinja2.setup(app, loader=jinja2.DictLoader({"mine.html": text}))
+    async with TestServer(app) as server:
+        page = await chromium.new_page(color_scheme="dark")
+        await page.goto(str(server.make_url("/in")))
+        assert await page.evaluate("getComputedStyle(document.querySelector('h1')).color") == color
+        await check(page, "in-a-dark-page" if style else "in-a-light-page")
 
 
 async def test_the_page_is_shown_in_no_frame(chromium: Chromium, others: list[Browser]) -> None:

@@ -32,7 +32,7 @@ def setup(
 
     Routes: GET ``path`` (named ``devices``; JSON where Accept prefers ``application/json``), GET ``path/style.css``
     (``devices-style``), POST ``path/end`` with the field ``id`` (``devices-end``) and POST ``path/end-others``
-    (``devices-end-others``).
+    (``devices-end-others``). A GET of these two leads to the page.
 
     Args:
         path: where the page is, within ``app``.
@@ -43,8 +43,8 @@ def setup(
             only if this returns True. None: nothing is asked.
         fresh_within: how long ago the password was typed at most (timedelta or seconds), see :func:`.is_fresh`; None
             for "in this session".
-        login_url: where anonymous visitors are sent, with the page as ``next`` (see :func:`.way_back`), and where one
-            lands who signs this browser out. None: they get 401.
+        login_url: where anonymous visitors are sent, with the page as ``next`` (see :func:`.way_back`); who signs this
+            browser out gets a link there. None: they get 401.
         texts: the words of the page, or a function of the request that returns them.
         template: a template of the app, rendered by aiohttp_jinja2, in the place of the page around the list.
         origins: more origins whose forms are taken where ``Sec-Fetch-Site`` is missing, as ``"https://example.org"``:
@@ -70,5 +70,6 @@ def setup(
     views, base = Views(options), path.rstrip("/")
     app.router.add_get(path, views.show, name=PAGE)
     app.router.add_get(f"{base}/style.css", views.style, name=STYLE)
-    app.router.add_post(f"{base}/end", views.end, name=END)
-    app.router.add_post(f"{base}/end-others", views.end_others, name=END_OTHERS)
+    for route, name, action in (("end", END, views.end), ("end-others", END_OTHERS, views.end_others)):
+        app.router.add_post(f"{base}/{route}", action, name=name)
+        app.router.add_get(f"{base}/{route}", views.back, name=name)

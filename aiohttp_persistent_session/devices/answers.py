@@ -39,9 +39,12 @@ _HEADERS = {
     hdrs.VARY: hdrs.ACCEPT,
     "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send "Origin: null" with the forms
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # for browsers that do not know frame-ancestors
 }
-_POLICY = "default-src 'none'; style-src 'self'; form-action {}; base-uri 'none'; frame-ancestors 'none'"
-_DONE = {"one": "ended_one", "others": "ended_others", "already": "ended_already"}
+_POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_DONE_TEXTS = {"one": "ended_one", "others": "ended_others", "already": "ended_already"}
+_DONE = "done"
+"""The parameter of the page's address that says what was done."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Answers:
             csrf = await self._csrf()
             rows = [_as_json(one) for one in devices]
             return self._json({"devices": rows, "password_required": asks, "csrf": csrf and list(csrf)})
-        done = _DONE.get(self._request.query.get("done", ""))
+        done = _DONE_TEXTS.get(self._request.query.get(_DONE, ""))
         return await self._page(
             "list",
             title=self.texts.title,
@@ -127,23 +130,33 @@ class Answers:
         """Go back to the page, which says what was done."""
         if self._is_json:
             return self._json({"done": what})
-        return self._redirect(url_of(self._request, PAGE).with_query(done=what))
+        return self.back(what)
 
-    def left(self) -> web.Response:
-        """Go where who has signed out may sign in."""
-        if self._is_json:
-            return self._json({"done": "this"})
-        login_url = self._options.login_url
-        return self._redirect(url_of(self._request, PAGE) if login_url is None else URL(login_url))
+    def back(self, what: str | None = None) -> web.Response:
+        """Go to the page."""
+        page = url_of(self._request, PAGE)
+        return self._redirect(page if what is None else page.with_query({_DONE: what}))
 
     async def anonymous(self) -> web.Response:
-        """Lead to the login page and back, or answer 401."""
+        """Lead to the login page and back, or answer 401.
+
+        A form is led to no login page, but to a link: Chromium applies ``form-action`` to every redirect that follows
+        a form, and a login page may redirect to another origin.
+        """
         if self._is_json:
             return self._json({"error": "anonymous"}, 401)
-        login_url = self._options.login_url
-        if login_url is not None:
-            return self._redirect(URL(login_url).update_query({NEXT: str(url_of(self._request, PAGE))}))
-        return await self._page("anonymous", 401, title=self.texts.anonymous_title, message=self.texts.anonymous)
+        login = self._options.login_url and URL(self._options.login_url)
+        sign_in_url = login and login.update_query({NEXT: str(url_of(self._request, PAGE))})
+        if sign_in_url and self._request.method != hdrs.METH_POST and _DONE not in self._request.query:
+            return self._redirect(sign_in_url)
+        title, message = self.texts.anonymous_title, self.texts.anonymous
+        return await self._page("anonymous", 401, title=title, message=message, sign_in_url=sign_in_url)
+
+    def unreadable(self) -> web.Response:
+        """No form was sent."""
+        if self._is_json:
+            return self._json({"error": "no_form"}, 400)
+        return web.Response(text="This is no form, or it cannot be read.", status=400, headers=_HEADERS)
 
     async def unavailable(self) -> web.Response:
         """The store failed."""
@@ -170,7 +183,7 @@ class Answers:
         # It escaped its own values: markup from here on.
         body = Markup(_TEMPLATES.get_template("body.html").render(context))  # noqa: S704 -- escaped by the template
         text = await self._rendered(context | {"body": body})
-        all_headers = {**_HEADERS, "Content-Security-Policy": self._policy(), **(headers or {})}
+        all_headers = {**_HEADERS, "Content-Security-Policy": self._policy, **(headers or {})}
         return web.Response(text=text, status=status, content_type="text/html", headers=all_headers)
 
     async def _rendered(self, context: dict[str, Any]) -> str:
@@ -179,16 +192,15 @@ class Answers:
             return _TEMPLATES.get_template("page.html").render(context)
         import aiohttp_jinja2  # noqa: PLC0415 -- only apps that have it set up name a template
 
-        if aiohttp_jinja2.get_env(self._request.app).is_async:
+        environment = self._request.config_dict.get(aiohttp_jinja2.APP_KEY)  # an outer app's, in a sub-application
+        if environment is not None and environment.is_async:
             return await aiohttp_jinja2.render_string_async(template, self._request, context)
         return aiohttp_jinja2.render_string(template, self._request, context)
 
+    @property
     def _policy(self) -> str:
-        if self._options.template is not None:
-            return "frame-ancestors 'none'"  # what else its page loads is for the app to say
-        login = URL(self._options.login_url or "")
-        # Chromium applies form-action to where a form is redirected, too: signing this browser out leads there.
-        return _POLICY.format(f"'self' {login.origin()}" if login.absolute else "'self'")
+        # What else a page of the app's loads is for the app to say.
+        return _POLICY if self._options.template is None else "frame-ancestors 'none'"
 
     async def _csrf(self) -> tuple[str, str] | None:
         if self._options.csrf is None:

@@ -63,6 +63,7 @@ class Texts:
 
     anonymous_title: str = "You are signed out"
     anonymous: str = "Sign in to see your devices."
+    sign_in: str = "Sign in"
     unavailable_title: str = "Not available"
     unavailable: str = "Your devices cannot be shown or changed at the moment. Try again in a minute."
     refused_title: str = "Nothing was done"

@@ -17,6 +17,7 @@ from . import answers
 from .answers import END, END_OTHERS, Answers, devices_of
 from .options import PageOptions
 
+FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 Sessions = Sequence[PersistentSession]
 Action = Callable[["Views", web.Request, Answers, Sessions], Awaitable[web.Response]]
 
@@ -28,8 +29,12 @@ def for_the_signed_in(action: Action) -> Callable[[Views, web.Request], Awaitabl
     async def handler(views: Views, request: web.Request) -> web.Response:
         answer = Answers(request, views.options)
         try:
-            if request.method == hdrs.METH_POST and not await views.is_ours(request):
-                return await answer.refused()
+            if request.method == hdrs.METH_POST:
+                form = await form_of(request)
+                if form is None:
+                    return answer.unreadable()
+                if not await views.options.was_sent_by_the_page(request, form):
+                    return await answer.refused()
             if restore_failed(request):
                 return await answer.unavailable()
             sessions = await persistent_sessions(request)
@@ -43,18 +48,21 @@ def for_the_signed_in(action: Action) -> Callable[[Views, web.Request], Awaitabl
     return handler
 
 
+async def form_of(request: web.Request) -> MultiDictProxy[Any] | None:
+    """Return the form that was sent; None where something else was, or where it cannot be read."""
+    if request.body_exists and request.content_type not in FORMS:
+        return None  # aiohttp would take it for an empty form
+    try:
+        return await request.post()
+    except (ValueError, LookupError):
+        return None
+
+
 class Views:
     """The handlers."""
 
     def __init__(self, options: PageOptions) -> None:
         self.options = options
-
-    async def is_ours(self, request: web.Request) -> bool:
-        try:
-            form = await request.post()
-        except (ValueError, LookupError):
-            raise web.HTTPBadRequest(text="The form cannot be read.") from None
-        return await self.options.was_sent_by_the_page(request, form)
 
     @for_the_signed_in
     async def show(self, request: web.Request, answer: Answers, sessions: Sessions) -> web.Response:
@@ -69,7 +77,7 @@ class Views:
             return answer.done("already")
         if named.current:
             await forget(request)  # no password: whoever holds a browser may sign it out, as at any logout
-            return answer.left()
+            return answer.done("this")
         if await self._asks(request):
             (device,) = await devices_of([named], answer.texts)
             message = answer.texts.ask_for_one.format(device=device.label)
@@ -88,6 +96,10 @@ class Views:
             return await answer.ask(END_OTHERS, {}, message, wrong="password" in form)
         await forget_everywhere(request, keep_current=True)
         return answer.done("others")
+
+    async def back(self, request: web.Request) -> web.Response:
+        """Lead to the page whoever reloads or bookmarks the address of a form."""
+        return Answers(request, self.options).back()
 
     async def style(self, request: web.Request) -> web.Response:
         return answers.style(request)
