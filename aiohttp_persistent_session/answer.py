@@ -14,6 +14,7 @@ from .policy import RENEWED_AFTER_LOOK, RENEWED_WITHIN, SENT_WITHIN
 from .rules import Outcome
 from .seen import View
 from .visit import NewToken, Origin, Visit
+from .wiring import is_static
 
 logger: logging.Logger = logging.getLogger("aiohttp_persistent_session")
 
@@ -27,7 +28,7 @@ class Action(Enum):
     DELETE = "delete"
 
 
-def answer_plainly(visit: Visit, response: web.StreamResponse, now: float) -> bool:
+def answer_plainly(visit: Visit, request: web.Request, response: web.StreamResponse, now: float) -> bool:
     """Renew the cookie, or leave it, where nothing is to be found out: the way of most responses. Tell whether so."""
     view = visit.view
     if (
@@ -37,7 +38,7 @@ def answer_plainly(visit: Visit, response: web.StreamResponse, now: float) -> bo
         or not 0 <= now - visit.started <= RENEWED_WITHIN
     ):
         return False
-    if now - view.looked_at <= RENEWED_AFTER_LOOK:
+    if now - view.looked_at <= RENEWED_AFTER_LOOK and not is_static(request):
         _renew(visit, view, response, now)
     return True
 
@@ -83,7 +84,7 @@ async def _decide(visit: Visit, request: web.Request, response: web.StreamRespon
         if sessions.is_emptied(request):
             leave_out(visit.storage.cookie_name, response.headers)
         return Action.KEEP
-    if visit.view is not None and await _renews(visit, visit.view.id):
+    if visit.view is not None and not is_static(request) and await _renews(visit, visit.view.id):
         return Action.RENEW
     return Action.KEEP
 

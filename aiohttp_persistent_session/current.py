@@ -39,7 +39,7 @@ async def signed_in_user(visit: Visit, request: web.Request) -> UserId | None:
     """Return the user as the record has it: some encoders make a session's int a text."""
     key = visit.wiring.session_key
     user = (await sessions.load(request)).get(key)
-    if user is None or str(user) == str(visit.user):
+    if user is None or (visit.user is not None and str(user) == str(visit.user)):
         return None if user is None else visit.user
     try:
         return options.user_id(user)

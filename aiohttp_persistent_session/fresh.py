@@ -45,8 +45,8 @@ async def is_fresh(request: web.Request, within: Duration | None = None) -> bool
     mark = Mark.of(session)
     if mark is None:
         return longest is None
-    if mark.typed_at is None:
-        return False
+    if mark.typed_at is None or mark.id not in {NO_RECORD, visit.id}:
+        return False  # the password of another user, where the app has put one into the session by itself
     age = visit.wiring.manager.clock() - mark.typed_at
     return longest is None or -CLOCK_TOLERANCE <= age <= longest
 

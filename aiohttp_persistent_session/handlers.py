@@ -42,7 +42,7 @@ async def remember(
         persistent: whether the browser stays signed in when it is closed; False where the box was not ticked.
         data: a dict that JSON keeps as it is, at most 4096 bytes; shown with the persistent session.
         max_age: how long this browser may stay away (timedelta or seconds), where that is less than the options say;
-            not less than ``grace_period`` and ``check_interval``.
+            not less than ``grace_period`` and 10 times ``check_interval``. It counts from the last look at the record.
 
     Raises:
         BackendError: the store failed; nobody is remembered, and the session is not opened. With ``max_sessions``, the
@@ -59,7 +59,7 @@ async def remember(
     lifetime = options.lifetime(max_age, registry.policy)
     old = await sessions.load(request)
     previous = old.get(visit.wiring.session_key)
-    previous = visit.user if str(previous) == str(visit.user) else previous
+    previous = visit.user if visit.user is not None and str(previous) == str(visit.user) else previous
     opened = await visit.storage.new_session()
     browser = visit.wiring.browser_of(request)
     token, record = registry.new_record(user, browser, data=text, persistent=persistent, max_age=lifetime)

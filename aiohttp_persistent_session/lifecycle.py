@@ -212,6 +212,8 @@ class Lifecycle:
         def judge(stored: Record | None, moment: Moment) -> Verdict:
             if stored is None or self._policy.is_over(stored, moment.now):
                 return rules.UNKNOWN
+            if stored.data == text:
+                return Verdict(Outcome.ENDED, stored)
             return Verdict(Outcome.ENDED, replace(stored, data=text, revision=stored.revision + 1), writes=True)
 
         async with self._store.calls() as calls:

@@ -22,6 +22,9 @@ LONGEST_GRACE_PERIOD = 3600.0
 LONGEST_TIMEOUT = 300.0
 """Seconds. Callers who want more have probably written milliseconds: a copied token joins unnoticed as long as that."""
 
+LOOKS_OF_A_LIFETIME = 10
+"""Times ``check_interval`` that a sign-in's own lifetime lasts at least."""
+
 MAX_USER_BYTES = 1024
 MAX_DATA_BYTES = 4096
 MAX_USER_AGENT = 256
@@ -146,7 +149,8 @@ def lifetime(max_age: Duration | None, policy: Policy) -> float | None:
     """
     if max_age is None:
         return None
-    shortest = max(1, policy.grace_period, policy.check_interval)
+    # The cookie is renewed with each look: a lifetime of a few of these would be cut short by much.
+    shortest = max(1, policy.grace_period, LOOKS_OF_A_LIFETIME * policy.check_interval)
     return seconds("max_age", max_age, at_least=shortest, at_most=policy.max_age)
 
 

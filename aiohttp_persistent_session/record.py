@@ -162,24 +162,29 @@ def same_user(one: object, other: object) -> bool:
 def is_another_client(record: Record, browser: Browser) -> bool:
     """Tell whether a request's browser is of another family, or in another network, than was seen last.
 
-    A family is the User-Agent without its numbers, so that an update is none; a network is a /24, or a /48 for IPv6.
-    What was not recorded differs from nothing.
+    A family is the User-Agent without the words that hold digits, so that an update is none; a network is a /24, or a
+    /48 for IPv6. An address that was not recorded, or that is none, differs from nothing.
     """
     if (record.user_agent, record.address) == (browser.user_agent, browser.address):
         return False  # parsing addresses costs more than all else that an exchange decides
-    agents = {re.sub(r"[\d._]+", "", one) for one in (record.user_agent, browser.user_agent) if one}
-    networks = {network_of(one) for one in (record.address, browser.address) if one}
+    agents = {_WITH_DIGITS.sub("", one) for one in (record.user_agent, browser.user_agent)}
+    networks = {network_of(one) for one in (record.address, browser.address)} - {""}
     return len(agents) > 1 or len(networks) > 1
 
 
+_WITH_DIGITS = re.compile(r"[^\s/;:()]*\d[^\s/;:()]*")
+_PORT = re.compile(r"^\[(.*)\](?::\d*)?$|^([^:]*):\d*$")
+
+
 def network_of(address: str) -> str:
-    """Return the network of an address, a /24 or a /48 for IPv6; what is none stays as it is."""
+    """Return the network of an address, a /24 or a /48 for IPv6, with or without a port; "" for what is no address."""
+    address = _PORT.sub(r"\1\2", address.strip()).partition("%")[0]
     try:
-        parsed = ipaddress.ip_interface(address.partition("%")[0]).ip
+        parsed = ipaddress.ip_interface(address).ip
     except ValueError:
-        return address
+        return ""
     if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
+        parsed = parsed.ipv4_mapped or parsed.sixtofour or parsed
     return str(ipaddress.ip_network(f"{parsed}/{24 if parsed.version == 4 else 48}", strict=False))
 
 

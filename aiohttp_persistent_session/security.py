@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aiohttp import web
@@ -13,8 +14,9 @@ except ImportError as error:
         'PersistentSessionIdentityPolicy needs aiohttp-security: pip install "aiohttp-persistent-session[security]"'
     ) from error
 
-from . import handlers, sessions
-from .current import visit_for
+from . import handlers
+from .current import signed_in_user, visit_for
+from .record import UserId
 
 __all__ = ("PersistentSessionIdentityPolicy",)
 
@@ -30,7 +32,8 @@ class PersistentSessionIdentityPolicy(AbstractIdentityPolicy):
     with whatever response the handler returns or raises, not only with the one that these functions are given.
 
     Args:
-        user_type: str or int. aiohttp-security's identities are texts; with int, ``"42"`` is the user 42.
+        user_type: str or int: what your users' ids are. aiohttp-security's identities are texts; with int, ``"42"`` is
+            the user 42, whose identity is ``"42"`` again. A text that ``str`` would not make of a number is no id.
 
     Raises:
         TypeError: ``user_type`` is neither.
@@ -46,8 +49,9 @@ class PersistentSessionIdentityPolicy(AbstractIdentityPolicy):
 
         Raises:
             RuntimeError: :func:`.setup` was not called for the request.
+            TypeError, ValueError: the app keeps something else than a user's id under ``session_key``.
         """
-        user = (await sessions.load(request)).get(visit_for(request).wiring.session_key)
+        user = await signed_in_user(visit_for(request), request)
         return None if user is None else str(user)
 
     async def remember(self, request: web.Request, response: web.StreamResponse, identity: str, **options: Any) -> None:
@@ -55,20 +59,31 @@ class PersistentSessionIdentityPolicy(AbstractIdentityPolicy):
 
         Args:
             response: not used.
-            identity: the user's id.
+            identity: the user's id, as text.
             options: those of :func:`.remember`: ``persistent``, ``data`` and ``max_age``.
 
         Raises:
             BackendError: the store failed; nobody is remembered. With ``persistent=False`` nothing is raised for that.
-            RuntimeError: a response of this request was prepared already; nothing is stored.
-            TypeError, ValueError: the identity or an option cannot be stored; nothing is stored.
+            RuntimeError: a response of this request was prepared already, or :func:`.setup` was not called for it;
+                nothing is stored.
+            TypeError, ValueError: the identity or an option cannot be stored, or with ``user_type=int`` the identity is
+                no number; nothing is stored.
         """
-        await handlers.remember(request, self._user_type(identity), **options)
+        await handlers.remember(request, self._user(identity), **options)
 
     async def forget(self, request: web.Request, response: web.StreamResponse) -> None:
         """Sign this browser out: its persistent session ends, and the token with it; see :func:`.forget`.
 
         Raises:
             BackendError: the store failed; the cookie is deleted and the session emptied all the same.
+            RuntimeError: :func:`.setup` was not called for the request.
         """
         await handlers.forget(request)
+
+    def _user(self, identity: str) -> UserId:
+        if self._user_type is str:
+            return identity
+        # int() takes "1_0", " 42" and other alphabets' digits too: the names of other users would be taken for ids.
+        if re.fullmatch(r"0|-?[1-9][0-9]*", identity) is None:
+            raise ValueError("identity must be a number as str() writes it, as user_type is int")
+        return int(identity)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -149,7 +148,7 @@ def persistent_session_middleware(
 
 
 class _Middleware:
-    """The middleware. It awaits no coroutine of its own where the worker knows what a request presents."""
+    """The middleware. It awaits the session alone where the worker knows what a request presents."""
 
     __middleware_version__ = 1  # as web.middleware marks a function
 
@@ -185,8 +184,7 @@ class _Middleware:
     def _begin(self, request: web.Request) -> Visit:
         if not self._wiring.was_inspected:
             self._wiring.inspect(request)
-        is_static = _is_static(type(request.match_info.route.resource))  # type: ignore[arg-type]  # classes are hashable
-        visit = Visit(self._wiring, request, is_static=is_static)
+        visit = Visit(self._wiring, request)
         _keep(request, visit)
         return visit
 
@@ -211,7 +209,7 @@ async def send_persistent_session_cookie(request: web.Request, response: web.Str
         return
     visit.is_prepared = True
     try:
-        if not answer_plainly(visit, response, visit.wiring.manager.clock()):
+        if not answer_plainly(visit, request, response, visit.wiring.manager.clock()):
             await answer(visit, request, response)
     except Exception:
         logger.exception("the persistent session's cookie could not be sent")
@@ -230,8 +228,3 @@ def _keep(request: web.Request, visit: Visit) -> None:
     # An attribute of aiohttp's own: where it is missing, the visit is also found the long way.
     if getattr(request.protocol, "_current_request", None) is not request:
         _by_writer[request.writer] = visit
-
-
-@lru_cache
-def _is_static(resource: Any) -> bool:
-    return web.StaticResource in resource.__mro__

@@ -19,7 +19,7 @@ from .seen import View
 from .sessions import MARK_KEY, NO_RECORD, Mark
 from .signals import on_behalf_of
 from .tokens import ID_LENGTH, Token
-from .wiring import ValidateFailedError, Wiring
+from .wiring import ValidateFailedError, Wiring, is_static
 
 
 class Origin(Enum):
@@ -73,11 +73,10 @@ class Visit:
     _judged: Sequence[Token] = ()
     """The tokens that were judged without a live session."""
 
-    def __init__(self, wiring: Wiring, request: web.Request, *, is_static: bool) -> None:
+    def __init__(self, wiring: Wiring, request: web.Request) -> None:
         self.wiring = wiring
         self.storage = sessions.storage_of(request)
         self.started = wiring.manager.clock()
-        self.is_static = is_static
         self.values = wiring.cookie.read(request.headers.getall(hdrs.COOKIE, ()))
         """The different values of cookies of our name, whatever they spell."""
         if len(self.values) > 1:
@@ -144,7 +143,11 @@ class Visit:
         """Tell whether the session goes on."""
         manager = self.wiring.manager
         result = await manager.lifecycle.check(
-            mark.id, self.tokens_of(mark.id), mark.number, self.wiring.browser_of(request), may_issue=not self.is_static
+            mark.id,
+            self.tokens_of(mark.id),
+            mark.number,
+            self.wiring.browser_of(request),
+            may_issue=not is_static(request),
         )
         if result.failed:
             return self._goes_on_unchecked(mark)
@@ -175,7 +178,7 @@ class Visit:
             return False
         self.id, self.user = record.id, record.user
         # The cookie of a browser session needs no renewal.
-        self.view = view if record.persistent and not self.is_static else None
+        self.view = view if record.persistent else None
         return True
 
     async def _restore(self, request: web.Request, session: Session, candidates: list[list[Token]]) -> None:
@@ -213,7 +216,7 @@ class Visit:
                 self._judged,
                 self.wiring.browser_of(request),
                 None if self.wiring.validate is None else partial(self.wiring.accept, request),
-                may_issue=not self.is_static,
+                may_issue=not is_static(request),
             )
         except (BackendError, ValidateFailedError):
             return FAILED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -149,6 +150,16 @@ class Wiring:
                 "that speaks https, it drops the cookie; pass secure=False in development",
                 self.cookie.name,
             )
+
+
+def is_static(request: web.Request) -> bool:
+    """Tell whether a static route answers: its files stay cacheable, so no response of it carries a token."""
+    return _serves_files(type(request.match_info.route.resource))  # type: ignore[arg-type]  # classes are hashable
+
+
+@lru_cache
+def _serves_files(resource: Any) -> bool:
+    return web.StaticResource in resource.__mro__
 
 
 def _differences(cookie: CookiePolicy, storage: AbstractStorage) -> list[str]:

@@ -55,7 +55,8 @@ async def home(request: web.Request) -> web.Response:
         # The token could not be looked up. A login form would ask for a password that need not be typed.
         return outage(request, user=None)
     if user is None:
-        return render("welcome.html", request, why=request.app[THEATER].why_signed_out(request))
+        why, back = request.app[THEATER].why_signed_out(request), request.query.get("next")
+        return render("welcome.html", request, why=why, next=back)
     current = await current_persistent_session(request)
     return render(
         "home.html",
@@ -83,12 +84,13 @@ async def login(request: web.Request) -> web.Response:
     name, keep = str(form.get("name", "")).strip(), "keep" in form
     if not 1 <= len(name) <= 40 or not is_password(form.get("password")):
         error = "That is not a name and the password of this demo."
-        return render("welcome.html", request, status=403, error=error, name=name, keep=keep)
+        back = request.query.get("next")
+        return render("welcome.html", request, status=403, error=error, name=name, keep=keep, next=back)
     await remember(request, name, persistent=keep, max_age=timedelta(days=7) if form.get("lasts") == "week" else None)
     session = await aiohttp_session.get_session(request)
     session["just_signed_in"] = True
     session["for_now"] = not keep
-    raise web.HTTPSeeOther("/")
+    raise web.HTTPSeeOther(way_back(request))
 
 
 def is_password(typed: object) -> bool:

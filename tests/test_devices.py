@@ -20,6 +20,7 @@ import jinja2
 import pytest
 import ua_parser
 from aiohttp import web
+from yarl import URL
 
 from aiohttp_persistent_session import PERSISTENT_SESSIONS, MemoryBackend, devices, is_fresh, setup
 from aiohttp_persistent_session.devices import Texts
@@ -815,6 +816,19 @@ async def test_the_page_works_in_a_sub_application(opened: Opened) -> None:
         assert (await get(all_of_them.laptop, f"{PATH}/end")).headers["Location"] == PATH
         anonymous = await get(all_of_them.laptop.another())
         assert anonymous.headers["Location"] == f"/login?next={PATH}"
+
+
+@pytest.mark.parametrize("shop", ["%2Fevil.example", "%2F%2Fevil.example", "%5Cevil.example"])
+async def test_a_varying_part_of_the_path_leads_to_no_other_host(shop: str) -> None:
+    """Browsers take a path that begins with two slashes for a host, in a redirect and in a form's action."""
+    async with Browser(an_app(path="/{shop}/devices", login_url="/login")) as browser:
+        for _ in range(2):
+            for path in ("devices", "devices/end"):
+                url = URL(f"/{shop}/{path}", encoded=True)
+                async with browser.get(url, allow_redirects=False) as response:
+                    assert not response.headers.get("Location", "").startswith(("//", "/\\"))
+                    assert 'action="//' not in await response.text()
+            await browser.sign_in("alice")
 
 
 @pytest.mark.parametrize(("path", "visited"), [("/", "/"), ("/devices/", "/devices/"), ("/of/{shop}", "/of/one%20two")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import aiohttp_session
 import pytest
 from aiohttp import web
 
@@ -108,6 +109,21 @@ async def test_an_address_that_looks_like_another_site_is_not_led_back_to(browse
     clock.advance(HOUR)
     reply = await browser.get("/password?next=/here/")
     assert reply.json == "/here/"
+
+
+async def test_the_password_of_one_user_makes_no_other_one_fresh(workers: Workers, backend: FaultyBackend) -> None:
+    """Where the app puts another user into the session by itself."""
+
+    async def become_eve(request: web.Request) -> web.Response:
+        (await aiohttp_session.get_session(request))["user"] = "eve"
+        return web.Response()
+
+    handlers = {"/become-eve": become_eve, "/api": fresh_required()(page)}
+    browser = Browser(await workers(backend, handlers=handlers))
+    await browser.sign_in()
+    assert (await browser.get("/api")).status == 200
+    await browser.get("/become-eve")
+    assert (await browser.get("/api")).status == 401
 
 
 def test_mistakes_are_told_where_the_decorator_is_written() -> None:

@@ -92,8 +92,12 @@ async def test_requests_from_memory_and_joins_tell_nothing(browser: Browser, clo
     [
         (("A/1.0", "192.0.2.1"), ("A/2.0", "192.0.2.99"), False),
         (("A/1.0", "192.0.2.1"), ("B/1.0", "192.0.2.1"), True),
-        (("A/1.0", "192.0.2.1"), ("", ""), False),
-        (("", ""), ("A/1.0", "192.0.2.1"), False),
+        (("A/1.0", "192.0.2.1"), ("A/1.0", ""), False),
+        (("A/1.0", ""), ("A/1.0", "192.0.2.1"), False),
+        (("A/1.0", "192.0.2.1"), ("", "192.0.2.1"), True),
+        (("A Mobile/15E148", ""), ("A Mobile/22A3370", ""), False),
+        (("A", "192.0.2.1:4711"), ("A", "192.0.2.1:4712"), False),
+        (("A", "[2001:db8:1::1]:443"), ("A", "2001:db8:1::2"), False),
         (("A", "192.0.2.1"), ("A", "192.0.2.0/24"), False),
         (("A", "192.0.3.1"), ("A", "192.0.2.0/24"), True),
         (("A", "2001:db8:1::1"), ("A", "2001:db8:1:ffff::2"), False),
@@ -103,7 +107,7 @@ async def test_requests_from_memory_and_joins_tell_nothing(browser: Browser, clo
     ],
 )
 def test_what_is_another_client(before: tuple[str, str], now: tuple[str, str], differs: bool) -> None:
-    """The User-Agent without its numbers, and the /24 or /48; what was not recorded differs from nothing."""
+    """The User-Agent without what holds digits, and the /24 or /48; an address not recorded differs from nothing."""
     record = make_record(user_agent=before[0], address=before[1])
     assert is_another_client(record, Seen(*now)) is differs
 
@@ -115,6 +119,11 @@ def test_what_is_another_client(before: tuple[str, str], now: tuple[str, str], d
         ("network", "203.0.113.7", "203.0.113.0/24"),
         ("network", "2001:db8:1:2::3", "2001:db8:1::/48"),
         ("network", "::ffff:203.0.113.7", "203.0.113.0/24"),
+        ("network", "203.0.113.7:4711", "203.0.113.0/24"),
+        ("network", " [2001:db8:1:2::9]:443", "2001:db8:1::/48"),
+        ("network", "2002:cb00:7109::1", "203.0.113.0/24"),
+        ("network", "203.0.113.9, 10.0.0.1", ""),
+        ("network", "for=203.0.113.9", ""),
         ("none", "203.0.113.7", ""),
     ],
 )

@@ -85,7 +85,7 @@ RUN_ELSEWHERE = {
     "testing.md": "test_docs_testing",
     "index.md": "test_docs_site",
     "tutorial.md": "test_tutorial",
-    "aiohttp-security.md": "test_security",
+    "aiohttp-security.md": "test_docs_security",
     "devices.md": "test_docs_devices",
 }
 """Pages whose snippets another module runs, by its name."""

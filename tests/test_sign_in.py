@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp_session
 import pytest
 from aiohttp import web
 
@@ -445,3 +446,16 @@ async def send_cookie_fields(worker: Worker, path: bytes, fields: list[str]) -> 
     writer.close()
     await writer.wait_closed()
     return int(response.split(b" ", 2)[1])
+
+
+async def test_a_user_whose_id_is_the_word_none_is_a_user(workers: Workers, backend: FaultyBackend) -> None:
+    """The app signed them in by itself: the next user gets nothing of their session."""
+
+    async def sign_in_by_the_session_alone(request: web.Request) -> web.Response:
+        (await aiohttp_session.get_session(request)).update(user="None", cart="of None")
+        return web.Response()
+
+    browser = Browser(await workers(backend, handlers={"/alone": sign_in_by_the_session_alone}))
+    await browser.get("/alone")
+    await browser.sign_in("alice")
+    assert (await browser.get()).json["cart"] is None

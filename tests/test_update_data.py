@@ -53,6 +53,14 @@ async def test_nothing_else_changes(browser: Browser, backend: FaultyBackend) ->
     assert after.revision == before.revision + 1
 
 
+async def test_the_same_data_again_write_nothing(browser: Browser, backend: FaultyBackend) -> None:
+    """Whoever can call it over and over would otherwise keep others from swapping."""
+    await browser.post("/change", json={"a": 1})
+    before = await the_record(backend)
+    assert (await browser.post("/change", json={"a": 1})).json == {"a": 1}
+    assert await the_record(backend) == before
+
+
 async def test_another_writer_at_the_same_time_loses_nothing(
     workers: Workers, browser: Browser, backend: FaultyBackend, clock: Clock
 ) -> None:

@@ -13,7 +13,8 @@ INTERRUPTED, NOBODY_READS = 130, 141
 """128 and the number of SIGINT, of SIGPIPE."""
 
 _LONGEST_REASON = 300
-_CREDENTIALS = re.compile(r"(?<=://)\S*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
+_SECRET_VALUE = re.compile(r"((?:passw|secret|token)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 _SECRET_OPTION = re.compile(r"passw|secret|token|passphrase", re.IGNORECASE)
 _NOISE = re.compile(r", Topology Description:|\[SQL:|\(Background on this error|\(configured timeouts:")
 """Where what a driver says of itself begins."""
@@ -39,7 +40,7 @@ def passwords(url: str) -> set[str]:
 
 def hide(text: str, url: str = "") -> str:
     """Return ``text`` without user and password of any URL in it, and without the passwords of ``url``."""
-    text = _CREDENTIALS.sub("***@", text)
+    text = _SECRET_VALUE.sub(r"\1***", _CREDENTIALS.sub("***@", text))
     for password in sorted(passwords(url), key=len, reverse=True):
         text = text.replace(password, "***")
     return text

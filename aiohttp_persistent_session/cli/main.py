@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(argv)
         terminal = Terminal(as_json=arguments.as_json, url=arguments.url)
         if warning := warning_of(arguments):
-            terminal.warn(warning)
+            terminal.advise(warning)
         with terminal.logs():
             code = asyncio.run(_run(arguments, terminal))
         terminal.flush()

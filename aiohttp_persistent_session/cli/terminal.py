@@ -75,6 +75,10 @@ class Terminal:
     def warn(self, text: str) -> None:
         self._besides(f"warning: {text}")
 
+    def advise(self, text: str) -> None:
+        """Warn in words of this program's own, in which a short password would be read off the gaps."""
+        print(f"warning: {text}", file=self._err)
+
     def error(self, text: str) -> None:
         self._besides(f"error: {text}")
 

@@ -75,7 +75,10 @@ async def devices_of(sessions: Sequence[PersistentSession], texts: Texts) -> lis
 
 def url_of(request: web.Request, route: str) -> URL:
     """Return a route's path, in whichever sub-application the page is mounted."""
-    return request.app.router[route].url_for(**request.match_info)
+    url = request.app.router[route].url_for(**request.match_info)
+    if url.path.startswith(("//", "/\\")):
+        raise web.HTTPNotFound  # a varying part of the path held a slash, and a browser would take it for a host
+    return url
 
 
 def style(request: web.Request) -> web.Response:

@@ -172,7 +172,7 @@ class Replayer:
         presented, session, attributes = self.visits[start.visit]
         request = Request(presented)
         request[STORAGE_KEY] = self.worker.storage
-        visit = Visit(self.worker.wiring, request, is_static=False)
+        visit = Visit(self.worker.wiring, request)
         for name, value in attributes:
             setattr(visit, name, self._decoded(value, view, known))
         return self.worker.begin(presented, Served(visit, True, session))

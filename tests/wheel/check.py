@@ -42,7 +42,9 @@ def check_contents() -> None:
     files = {str(file) for file in wheel.files or () if "__pycache__" not in file.parts}
     assert "aiohttp_persistent_session/py.typed" in files
     assert any(file.endswith("LICENSE") for file in files)
-    assert {file.partition("/")[0] for file in files if ".dist-info" not in file} == {"aiohttp_persistent_session"}
+    (command,) = [file for file in files if file.endswith("bin/aiohttp-persistent-session")]
+    folders = {file.partition("/")[0] for file in files - {command} if ".dist-info" not in file}
+    assert folders == {"aiohttp_persistent_session"}
     extras = set(wheel.metadata.get_all("Provides-Extra") or ())
     assert extras >= {extra for extra, _ in STORES.values()}
 
