@@ -6,7 +6,7 @@ import builtins
 import importlib
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
 from typing import Any
 
@@ -16,6 +16,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from aiohttp_security.abc import AbstractAuthorizationPolicy
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+from aiohttp_session.nacl_storage import NaClCookieStorage
+from aiohttp_session.redis_storage import RedisStorage
+from redis.asyncio import Redis
 
 from aiohttp_persistent_session import BackendError, MemoryBackend, forget_everywhere, persistent_sessions, setup
 from aiohttp_persistent_session import remember as remember_by_ourselves
@@ -24,7 +28,7 @@ from aiohttp_persistent_session.testing import Browser as AppBrowser
 
 from .browser import DAY, SESSION, TOKEN, Browser, Clock, Handler, Workers, comes_back
 from .faults import FaultyBackend
-from .test_session_storages import storage  # noqa: F401 -- a fixture
+from .test_session_storages import ServerSideStorage
 
 
 class Permission(Enum):
@@ -156,10 +160,28 @@ async def browser(opens: Opens) -> Browser:
     return await opens()
 
 
+@pytest.fixture(params=["simple", "encrypted", "nacl", "server-side", "redis"])
+async def storage(request: pytest.FixtureRequest) -> AsyncIterator[aiohttp_session.AbstractStorage]:
+    """Memcached's does what the server-side one does."""
+    if request.param == "redis":
+        async with Redis.from_url(request.getfixturevalue("redis_url")) as client:
+            # They expire by themselves, and their keys are random.
+            yield RedisStorage(client, max_age=3600)
+        return
+    key = b"0123456789abcdef0123456789abcdef"
+    makes: dict[str, Callable[[], aiohttp_session.AbstractStorage]] = {
+        "simple": aiohttp_session.SimpleCookieStorage,
+        "encrypted": lambda: EncryptedCookieStorage(key, max_age=3600),
+        "nacl": lambda: NaClCookieStorage(key, max_age=3600),
+        "server-side": lambda: ServerSideStorage(max_age=3600),
+    }
+    yield makes[request.param]()
+
+
 async def test_the_whole_way_works_over_every_session_storage(
     opens: Opens,
     clock: Clock,
-    storage: aiohttp_session.AbstractStorage,  # noqa: F811 -- the fixture
+    storage: aiohttp_session.AbstractStorage,
 ) -> None:
     """Anonymous, signed in, restored, permitted or not, signed out."""
     browser = await opens(storage=storage)
@@ -289,7 +311,7 @@ async def test_aiohttp_security_236_forget_everywhere(browser: Browser, clock: C
 
 async def test_aiohttp_security_473_a_new_session_at_sign_in(
     opens: Opens,
-    storage: aiohttp_session.AbstractStorage,  # noqa: F811 -- the fixture
+    storage: aiohttp_session.AbstractStorage,
 ) -> None:
     """An attacker who planted the anonymous session gets nothing: its key is not the one of the signed-in session."""
     browser = await opens(storage=storage)

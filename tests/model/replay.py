@@ -240,6 +240,7 @@ class Replayer:
         left = view.until - self.worker.now
         values = {name: self._encoded(getattr(view, name)) for name in VIEW_FIELDS}
         values["until"] = ("left", left if left >= 0 else None)
+        values["max_age"] = ("is", view.max_age)  # a duration, unlike its other numbers
         return tuple(values.values())
 
     def _view(self, number: int) -> View:
