@@ -138,7 +138,9 @@ def _utf8(what: str, text: str) -> bytes:
 
 def address(text: str, recorded: RecordAddress) -> str:
     """Return what is recorded of a client's address: itself, its network (/24, or /48 for IPv6), or nothing."""
-    return {"full": text, "network": network_of(text)}.get(recorded, "")
+    if recorded == "full":
+        return text
+    return network_of(text) if recorded == "network" else ""
 
 
 def lifetime(max_age: Duration | None, policy: Policy) -> float | None:
