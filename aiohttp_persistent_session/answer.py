@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from . import rules, sessions
 from .caching import is_meant_for_shared_caches
 from .cookies import is_set, leave_out
-from .policy import RENEWED_AFTER_LOOK, RENEWED_WITHIN, SENT_WITHIN
+from .policy import RENEWED_AFTER_LOOK, RENEWED_WITHIN, SENT_WITHIN, cookie_max_age
 from .rules import Outcome
 from .seen import View
 from .visit import NewToken, Origin, Visit
@@ -45,7 +45,7 @@ def answer_plainly(visit: Visit, request: web.Request, response: web.StreamRespo
 
 def _renew(visit: Visit, view: View, response: web.StreamResponse, now: float) -> None:
     """Send again what the request presented, with a new expiry."""
-    max_age = int(max(0.0, min(view.max_age, view.ends_at - now)))
+    max_age = cookie_max_age(view.max_age, view.ends_at, now)
     visit.wiring.cookie.renew(visit.values[0], max_age, response.headers)
 
 

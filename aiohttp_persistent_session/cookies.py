@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from multidict import CIMultiDict, istr
 
@@ -80,8 +80,7 @@ class CookiePolicy:
             raise ValueError("path must begin with a slash and hold no semicolon or control character")
         if self.domain is not None and not _HOST_NAME.fullmatch(self.domain):
             raise ValueError("domain must be a host name, as in example.com, or None for the host that sets the cookie")
-        if self.samesite not in get_args(SameSite):
-            raise ValueError(f"samesite must be one of {', '.join(get_args(SameSite))}")
+        options.one_of("samesite", self.samesite, SameSite)
         for option, needs in (("samesite='None'", self.samesite == "None"), ("partitioned", self.partitioned)):
             if needs and not self.secure:
                 raise ValueError(f"{option} needs secure=True: browsers refuse it otherwise")

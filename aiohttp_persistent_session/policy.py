@@ -75,7 +75,7 @@ class Policy:
 
     def cookie_max_age(self, record: Record, now: float) -> int:
         """Return the Max-Age, in whole seconds, of a cookie sent now."""
-        return int(max(0.0, min(self.max_age_of(record), self.ends_at(record) - now)))
+        return cookie_max_age(self.max_age_of(record), self.ends_at(record), now)
 
     def as_of(self, record: Record, now: float) -> Record:
         """Return the record as it is to be judged at ``now``.
@@ -103,6 +103,11 @@ class Policy:
             seen_at=now if _is_after(secret.seen_at, latest) else secret.seen_at,
             until=None if secret.until is None else round(min(secret.until, latest + self.grace_period), 3),
         )
+
+
+def cookie_max_age(max_age: float, ends_at: float, now: float) -> int:
+    """Return the Max-Age of a cookie sent now, whose persistent session lasts for ``max_age``, until ``ends_at``."""
+    return int(max(0.0, min(max_age, ends_at - now)))
 
 
 def _is_after(at: float | None, latest: float) -> bool:

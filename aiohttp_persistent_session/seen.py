@@ -9,7 +9,7 @@ from hmac import compare_digest
 
 from . import rules
 from .policy import CLOCK_TOLERANCE, ISSUE_INTERVAL, RENEWED_AFTER_LOOK, SETTLE_TIME, Policy
-from .record import Record
+from .record import Record, Secret
 
 RECORDS_KEPT = 65536
 
@@ -62,15 +62,19 @@ class View:
         A slow response sends it only where it is the only one. Another one, which a browser may hold whose answers have
         overtaken each other, might be presented at the same moment, and have this one dropped.
         """
-        newest = None if self.record is None else rules.newest(self.record)
-        if self.record is None or newest is None or now - self.looked_at > RENEWED_AFTER_LOOK:
+        if self.record is None or now - self.looked_at > RENEWED_AFTER_LOOK:
             return False
-        return compare_digest(newest.digest, presented) and not (is_slow and len(self.record.secrets) > 1)
+        return self._newest(presented) is not None and not (is_slow and len(self.record.secrets) > 1)
 
     def is_unspent(self, presented: bytes) -> bool:
         """Tell whether this is the newest secret, neither exchanged nor rotated."""
+        newest = self._newest(presented)
+        return newest is not None and newest.exchanged_at is None
+
+    def _newest(self, presented: bytes) -> Secret | None:
+        """Return the newest secret, if it is the one that was presented."""
         newest = None if self.record is None else rules.newest(self.record)
-        return newest is not None and newest.exchanged_at is None and compare_digest(newest.digest, presented)
+        return newest if newest is not None and compare_digest(newest.digest, presented) else None
 
     def is_newer_than(self, other: View) -> bool:
         """Tell which of two answers counts, as they may overtake each other on their way here.
