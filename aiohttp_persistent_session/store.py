@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from .backends.base import Backend, BackendError
-from .backends.drivers import readable_ones
+from .backends.drivers import driver_error, readable_ones
 from .counters import Counters
 from .record import Record, UserId, readable
 from .tasks import end_tasks, spawn
@@ -32,7 +32,8 @@ _QUICK = 0.25
 """The part of the time-out within which a failure is no sign of a store that hangs."""
 _WRITES = ("insert", "replace")  # a sign-in whose insert hangs is undone by a delete, which waits behind it
 _LONGEST_REASON = 300
-_SET_UP_WRONG = (ValueError, TypeError, ImportError)
+SET_UP_WRONG = (ValueError, TypeError, ImportError)
+"""What opening a backend raises that no waiting mends."""
 _NOBODY = "A" * 22
 _NOT_OPEN = (
     "the PersistentSessionManager is not open: use `async with manager:`, or await manager.open() as the application "
@@ -77,14 +78,14 @@ class Store:
                 await self.backend.open()
             self._is_ready = True
         except BaseException as error:
-            is_unreachable = isinstance(error, Exception) and not isinstance(error, _SET_UP_WRONG)
+            is_unreachable = isinstance(error, Exception) and not isinstance(error, SET_UP_WRONG)
             if require or not is_unreachable:
                 await self.close()
             if not is_unreachable:
                 raise
             reason = f"the store of persistent sessions cannot be opened: {_reason(error)}"
             if require:
-                raise BackendError(reason) from _cause(error)
+                raise BackendError(reason) from driver_error(error)
             logger.error("%s; it is tried again", reason)
             self._ask_in_background(error)
 
@@ -153,7 +154,7 @@ class Store:
             except Exception as error:  # noqa: BLE001 -- whatever a driver raises: it is asked again
                 self._refusal = error
                 self.log.failed("get", error)
-                if isinstance(error, _SET_UP_WRONG) and not is_told:
+                if isinstance(error, SET_UP_WRONG) and not is_told:
                     is_told = True
                     logger.error("the store of persistent sessions is set up wrong: %s", _reason(error))
                 await asyncio.sleep(pause)
@@ -291,10 +292,5 @@ class OutageLog:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
-    cause = _cause(error)
+    cause = driver_error(error)
     return " ".join(str(cause).split())[:_LONGEST_REASON].rstrip(".") or type(cause).__name__
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the driver's error."""
-    return error.__cause__ if isinstance(error, BackendError) and error.__cause__ is not None else error

@@ -38,6 +38,13 @@ class DriverErrors:
             raise BackendError(f"{self._store} failed: {type(error).__name__}") from error
 
 
+def driver_error(error: BaseException) -> BaseException:
+    """Return the driver's error that a BackendError is chained to; any other error as it is."""
+    while isinstance(error, BackendError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 # Records
 
 
@@ -47,26 +54,25 @@ def readable_ones(read: Callable[[T], Record], stored: Iterable[T]) -> list[Reco
     Otherwise one record that somebody has edited by hand would keep all others of its user from being listed and
     revoked.
     """
-    records, failures = [], []
-    for one in stored:
-        try:
-            records.append(readable(read(one)))
-        except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
-            failures.append(type(error).__name__)
+    found = [_read(read, one) for one in stored]
+    failures = [type(one).__name__ for one in found if isinstance(one, Exception)]
     if failures:
         logger.warning("what is stored of %d persistent sessions cannot be read: %s", len(failures), failures[-1])
-    return records
+    return [one for one in found if isinstance(one, Record)]
 
 
 def batch_of(read: Callable[[T], Record], stored: Mapping[str, T]) -> Batch:
     """Return what is stored, by its ids, as a batch of a scan."""
-    records, unreadable = [], []
-    for id, one in stored.items():
-        try:
-            records.append(readable(read(one)))
-        except Exception:  # noqa: BLE001 -- whatever is wrong with it
-            unreadable.append(id)
-    return Batch(records, unreadable)
+    found = {id: _read(read, one) for id, one in stored.items()}
+    records = [one for one in found.values() if isinstance(one, Record)]
+    return Batch(records, [id for id, one in found.items() if isinstance(one, Exception)])
+
+
+def _read(read: Callable[[T], Record], one: T) -> Record | Exception:
+    try:
+        return readable(read(one))
+    except Exception as error:  # noqa: BLE001 -- whatever is wrong with it
+        return error
 
 
 def user_to_text(user: UserId) -> str:
@@ -106,6 +112,24 @@ def secrets_from_json(secrets: list[list[Any]]) -> tuple[Secret, ...]:
 
 class URLFault(ValueError):
     """What is wrong with a URL, in words that quote nothing of it but an option's name."""
+
+
+def checked_url(url: str, backend: str, use: Callable[[str], object]) -> str:
+    """Return the URL.
+
+    Args:
+        url: of the store.
+        backend: the class that takes it, for the message.
+        use: see :func:`check_url`.
+
+    Raises:
+        ValueError: the driver refuses it.
+    """
+    try:
+        check_url(url, use)
+    except URLFault as fault:
+        raise ValueError(f"the URL of {backend} cannot be used: {fault}") from None
+    return url
 
 
 def check_url(url: str, use: Callable[[str], object]) -> None:

@@ -12,8 +12,9 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
+from . import drivers
 from .base import BackendError
-from .drivers import URLFault, check_url
+from .drivers import URLFault
 
 # Journaled, too: a server on its own may otherwise acknowledge what it loses when it is killed.
 WRITE_CONCERN = pymongo.WriteConcern("majority", j=True)
@@ -44,11 +45,7 @@ def checked_url(url: str) -> str:
     """
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError("the URL of MongoBackend must begin with mongodb:// or mongodb+srv://")
-    try:
-        check_url(url, _use)
-    except URLFault as fault:
-        raise ValueError(f"the URL of MongoBackend cannot be used: {fault}") from None
-    return url
+    return drivers.checked_url(url, "MongoBackend", _use)
 
 
 def _use(url: str) -> None:

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from .drivers import URLFault, check_url
+from . import drivers
+from .drivers import URLFault
 
 RedisClient: TypeAlias = "Redis | RedisCluster"
 
@@ -33,11 +34,7 @@ def checked_url(url: str) -> str:
     """
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("the URL of RedisBackend must begin with redis://, rediss:// or unix://")
-    try:
-        check_url(url, _use)
-    except URLFault as fault:
-        raise ValueError(f"the URL of RedisBackend cannot be used: {fault}") from None
-    return url
+    return drivers.checked_url(url, "RedisBackend", _use)
 
 
 def _use(url: str) -> None:

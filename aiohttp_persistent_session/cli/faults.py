@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, unquote
 
-from ..backends.base import BackendError
+from ..backends.drivers import driver_error
 
 FINE, NOT_FOUND, USAGE, FAILED = range(4)
 """The exit codes of commands. NOT_FOUND is also that of a check that found faults."""
@@ -14,8 +14,8 @@ INTERRUPTED, NOBODY_READS = 130, 141
 
 _LONGEST_REASON = 300
 _CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
-_SECRET_VALUE = re.compile(r"((?:passw|secret|token)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 _SECRET_OPTION = re.compile(r"passw|secret|token|passphrase", re.IGNORECASE)
+_SECRET_VALUE = re.compile(rf"((?:{_SECRET_OPTION.pattern})[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 _NOISE = re.compile(r", Topology Description:|\[SQL:|\(Background on this error|\(configured timeouts:")
 """Where what a driver says of itself begins."""
 
@@ -48,9 +48,7 @@ def hide(text: str, url: str = "") -> str:
 
 def reason(error: BaseException) -> str:
     """Return why the store failed, in one line: the driver's words, which may quote a password."""
-    cause = error
-    while isinstance(cause, BackendError) and cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = driver_error(error)
     if isinstance(cause, TimeoutError) and not str(cause):
         return "no answer in time"
     said = _NOISE.split(" ".join(str(cause).split()), maxsplit=1)[0].strip().rstrip(".,;")

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from ..backends.base import Backend, BackendError
+from ..store import SET_UP_WRONG
 from .arguments import Arguments
 from .faults import StoreFault, UsageFault, reason
 from .findings import Inspector
@@ -20,7 +21,6 @@ _MONGO = ("mongodb://", "mongodb+srv://")
 _SQL = ("sqlite", "postgresql")
 _OPTIONS = {"redis": {"prefix", "cluster"}, "mongo": {"database", "collection"}, "sql": {"table"}}
 _INSPECTORS = {"redis": "RedisInspector", "mongo": "MongoInspector", "sql": "SQLInspector"}
-_SET_UP_WRONG = (ValueError, TypeError, ImportError)
 _CLOSES_WITHIN = 3.0
 
 
@@ -42,7 +42,7 @@ class Place:
             raise UsageFault(f"--{wrong[0]} is for another store than the one that --backend names")
         try:
             self.inspector = _inspector(kind, arguments.url, given)
-        except _SET_UP_WRONG as error:
+        except SET_UP_WRONG as error:
             raise UsageFault(str(error)) from None
         self.backend: Backend = self.inspector.backend
 
@@ -72,7 +72,7 @@ class Place:
         try:
             await self.bounded(self.backend.open())
         except BackendError as error:
-            if isinstance(error.__cause__, _SET_UP_WRONG):
+            if isinstance(error.__cause__, SET_UP_WRONG):
                 raise StoreFault(str(error.__cause__)) from error
             raise
 
