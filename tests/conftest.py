@@ -5,9 +5,11 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 
+import playwright.async_api
 import pytest
 
 from .browser import Browser, Clock, Worker, Workers
+from .chromium import started_chromium
 from .faults import FaultyBackend
 from .stores import STORES, Store, make_store, mongodb_url, postgresql_url, redis_url  # noqa: F401 -- fixtures
 
@@ -36,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # It may come earlier, of its own accord; where warnings are errors, this one comes wrapped.
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
             item.add_marker(pytest.mark.filterwarnings("ignore:.*<socket:pytest.PytestUnraisableExceptionWarning"))
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[playwright.async_api.Browser]:
+    async with started_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

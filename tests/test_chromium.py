@@ -13,19 +13,13 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from .browser import SESSION, TOKEN, Clock, Worker, Workers, names
-from .chromium import Profile, path_of_chromium, started_chromium
+from .chromium import Profile, path_of_chromium
 from .faults import FaultyBackend
 from .servers.processes import STARTS_WITHIN
 
 pytestmark = pytest.mark.browser
 
 SIGN_IN = "form => fetch('/login', {method: 'POST', body: new URLSearchParams(form)})"
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with started_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from demo.app import create_app
 from demo.pages import device
 
 from .browser import Clock
-from .chromium import started_chromium
 from .faults import FaultyBackend
 from .servers.processes import free_port
 
@@ -32,12 +31,6 @@ SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 TOKEN, SESSION = "persistent_session", "session"
 
 in_chromium = pytest.mark.browser
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with started_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright, expect
 from aiohttp_persistent_session import MemoryBackend, devices, remember, setup
 from aiohttp_persistent_session.testing import Browser
 
-from .chromium import FLAGS, path_of_chromium, started_chromium
+from .chromium import FLAGS, path_of_chromium
 from .faults import FaultyBackend
 
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
@@ -39,12 +39,6 @@ KINDS = {"error", "warning"}
 SIZES = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Chromium]:
-    async with started_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

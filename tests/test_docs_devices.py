@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import sys
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from string import Formatter
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import aiohttp_jinja2
@@ -23,6 +20,8 @@ from aiohttp_persistent_session import MemoryBackend, devices, setup
 from aiohttp_persistent_session.devices import Texts
 from aiohttp_persistent_session.devices.answers import CSS
 from aiohttp_persistent_session.testing import Browser
+
+from .snippets import Run, Snippets
 
 PAGE = (Path(__file__).parent.parent / "docs" / "devices.md").read_text()
 TEMPLATES = Path(devices.__file__).parent / "templates"
@@ -48,37 +47,18 @@ def table_after(heading: str, which: int = 0) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
 
 
-PYTHON = snippets("python")
-RUN: set[str] = set()
-
-
-def runs(*names: str) -> Callable[[Any], Any]:
-    """Mark a test that runs these snippets."""
-    RUN.update(names)
-    return lambda test: test
+SNIPPETS = Snippets(snippets("python"))
+runs = SNIPPETS.runs
 
 
 def test_each_snippet_has_a_test_that_runs_it() -> None:
     """None is skipped, and none that is gone is thought to be tested."""
-    assert set(PYTHON) == RUN
-
-
-Run = Callable[..., SimpleNamespace]
+    assert set(SNIPPETS.codes) == SNIPPETS.run
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a snippet as it is printed; takes what it imports from ``myapp``, and returns what it defines."""
-
-    def run(name: str, **of_myapp: Any) -> SimpleNamespace:
-        myapp = ModuleType("myapp")
-        vars(myapp).update(of_myapp)
-        monkeypatch.setitem(sys.modules, "myapp", myapp)
-        namespace: dict[str, Any] = {"__name__": "example"}
-        exec(compile(PYTHON[name], name, "exec"), namespace)
-        return SimpleNamespace(**namespace)
-
-    return run
+    return SNIPPETS.runner(monkeypatch)
 
 
 def an_app() -> web.Application:

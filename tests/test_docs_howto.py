@@ -9,11 +9,10 @@ import json
 import logging
 import os
 import re
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp_session
@@ -37,8 +36,8 @@ from aiohttp_persistent_session import (
 )
 from aiohttp_persistent_session.testing import Browser, Clock, SignalRecorder
 
-from .chromium import started_chromium
 from .faults import FaultyBackend
+from .snippets import Run, Snippets
 
 FOLDER = Path(__file__).parent.parent / "docs" / "howto"
 SESSION, TOKEN = "session", "__Host-persistent_session"
@@ -58,37 +57,18 @@ def snippets() -> dict[str, str]:
     return found
 
 
-SNIPPETS = snippets()
-RUN: set[str] = set()
-
-
-def runs(*names: str) -> Callable[[Any], Any]:
-    """Mark a test that runs these snippets."""
-    RUN.update(names)
-    return lambda test: test
+SNIPPETS = Snippets(snippets())
+runs = SNIPPETS.runs
 
 
 def test_each_snippet_has_a_test_that_runs_it() -> None:
     """None is skipped, and none that is gone is thought to be tested."""
-    assert set(SNIPPETS) == RUN
-
-
-Run = Callable[..., SimpleNamespace]
+    assert set(SNIPPETS.codes) == SNIPPETS.run
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a snippet as it is printed; takes what it imports from ``myapp``, and returns what it defines."""
-
-    def run(name: str, **of_myapp: Any) -> SimpleNamespace:
-        myapp = ModuleType("myapp")
-        vars(myapp).update(of_myapp)
-        monkeypatch.setitem(sys.modules, "myapp", myapp)
-        namespace: dict[str, Any] = {"__name__": "example"}
-        exec(compile(SNIPPETS[name], name, "exec"), namespace)
-        return SimpleNamespace(**namespace)
-
-    return run
+    return SNIPPETS.runner(monkeypatch)
 
 
 async def password_is_right(user: str, password: str) -> bool:
@@ -170,12 +150,6 @@ async def test_an_outage_is_a_503_for_who_comes_back(run: Run) -> None:
         assert (await browser.get("/api/me")).status == 200
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[playwright.async_api.Browser]:
-    async with started_chromium() as browser:
-        yield browser
-
-
 @runs("single-page-apps.md: The page")
 async def test_the_page_rides_an_outage_out_and_notices_a_sign_out(
     run: Run, chromium: playwright.async_api.Browser
@@ -187,7 +161,7 @@ async def test_the_page_rides_an_outage_out_and_notices_a_sign_out(
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(
-            text=f"<script>{SNIPPETS['single-page-apps.md: The page']}</script>", content_type="text/html"
+            text=f"<script>{SNIPPETS.codes['single-page-apps.md: The page']}</script>", content_type="text/html"
         )
 
     @web.middleware

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp_security
@@ -22,6 +21,7 @@ from aiohttp_persistent_session.testing import Browser
 
 from .browser import DAY
 from .faults import FaultyBackend
+from .snippets import provide_myapp, run_code
 
 PAGE = (Path(__file__).parent.parent / "docs" / "aiohttp-security.md").read_text()
 WHOLE_APP, CHECK_MEMBER, PERMISSIONS, NUMBERS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -35,12 +35,8 @@ class Snippets:
         self.patch = patch
 
     def run(self, code: str, **of_myapp: Any) -> SimpleNamespace:
-        myapp = ModuleType("myapp")
-        vars(myapp).update(of_myapp)
-        self.patch.setitem(sys.modules, "myapp", myapp)
-        names: dict[str, Any] = {"__name__": "example"}
-        exec(compile(code, "aiohttp-security.md", "exec"), names)
-        return SimpleNamespace(**names)
+        provide_myapp(self.patch, **of_myapp)
+        return run_code(code, "aiohttp-security.md")
 
 
 @pytest.fixture

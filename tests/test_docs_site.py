@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -26,7 +25,7 @@ import aiohttp_persistent_session
 from aiohttp_persistent_session import rules
 from aiohttp_persistent_session.testing import Browser
 
-from .chromium import started_chromium
+from .snippets import run_code
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -223,12 +222,6 @@ def test_a_diagram_without_tables_ends_the_build() -> None:
 # In Chromium
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Chromium]:
-    async with started_chromium() as browser:
-        yield browser
-
-
 TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(one => {
   for (let box = one; box; box = box.parentElement) {
     if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(box).overflowX)) { return false; }
@@ -303,14 +296,13 @@ async def test_the_lines_of_the_landing_page_run(tmp_path: Path, monkeypatch: py
     """They sign in, and bring the user back."""
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "index.md").read_text(), re.MULTILINE | re.DOTALL)
-    namespace: dict[str, Any] = {}
-    exec(compile(code, "index.md", "exec"), namespace)
+    app = run_code(code, "index.md").app
 
     async def home(request: web.Request) -> web.Response:
         return web.Response(text=str((await aiohttp_session.get_session(request)).get("user")))
 
-    namespace["app"].router.add_get("/", home)
-    async with Browser(namespace["app"]) as browser:
+    app.router.add_get("/", home)
+    async with Browser(app) as browser:
         async with browser.post("/login") as response:
             assert await response.text() == "alice"
         browser.come_back(after=timedelta(days=7))

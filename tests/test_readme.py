@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace as changed
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -50,6 +50,7 @@ from aiohttp_persistent_session.testing import make_record
 from .faults import FaultyBackend
 from .servers.mongo import MongoStore
 from .servers.redis import RedisStore
+from .snippets import provide_myapp, run_code
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(aiohttp_persistent_session.__file__).parent
@@ -105,22 +106,14 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Runs a snippet as it is printed; takes what it imports from ``myapp``, and returns what it defines."""
 
     def run(**of_myapp: Any) -> SimpleNamespace:
-        monkeypatch.setitem(sys.modules, "myapp", _module("myapp", of_myapp))
+        provide_myapp(monkeypatch, **of_myapp)
         return run_snippet(request.param)
 
     return run
 
 
-def _module(name: str, content: dict[str, Any]) -> ModuleType:
-    module = ModuleType(name)
-    vars(module).update(content)
-    return module
-
-
 def run_snippet(name: str) -> SimpleNamespace:
-    namespace: dict[str, Any] = {"__name__": "example"}
-    exec(compile(SNIPPETS[name], name, "exec"), namespace)
-    return SimpleNamespace(**namespace)
+    return run_code(SNIPPETS[name], name)
 
 
 Example = Callable[..., SimpleNamespace]
@@ -129,7 +122,7 @@ Example = Callable[..., SimpleNamespace]
 RUN |= {"extending.md: An example", "extending.md: The contract as tests"}
 TEXT_BACKEND = run_snippet("extending.md: An example").TextBackend
 with pytest.MonkeyPatch.context() as _patch:
-    _patch.setitem(sys.modules, "myapp", _module("myapp", {"TextBackend": TEXT_BACKEND}))
+    provide_myapp(_patch, TextBackend=TEXT_BACKEND)
     TestTextBackend = run_snippet("extending.md: The contract as tests").TestTextBackend
 
 
