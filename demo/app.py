@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import aiohttp_security
 import aiohttp_session
@@ -55,8 +56,7 @@ async def home(request: web.Request) -> web.Response:
         # The token could not be looked up. A login form would ask for a password that need not be typed.
         return outage(request, user=None)
     if user is None:
-        why, back = request.app[THEATER].why_signed_out(request), request.query.get("next")
-        return render("welcome.html", request, why=why, next=back)
+        return sign_in_page(request, why=request.app[THEATER].why_signed_out(request))
     current = await current_persistent_session(request)
     return render(
         "home.html",
@@ -68,6 +68,11 @@ async def home(request: web.Request) -> web.Response:
         others=[one for one in await persistent_sessions(request) if not one.current],
         held=request.app[THEATER].held_by(request, current),
     )
+
+
+def sign_in_page(request: web.Request, **shown: Any) -> web.Response:
+    """Show the form. It is sent to an address that says which page asked for the sign-in."""
+    return render("welcome.html", request, next=request.query.get("next"), **shown)
 
 
 def how_the_user_got_in(session: aiohttp_session.Session) -> str:
@@ -84,8 +89,7 @@ async def login(request: web.Request) -> web.Response:
     name, keep = str(form.get("name", "")).strip(), "keep" in form
     if not 1 <= len(name) <= 40 or not is_password(form.get("password")):
         error = "That is not a name and the password of this demo."
-        back = request.query.get("next")
-        return render("welcome.html", request, status=403, error=error, name=name, keep=keep, next=back)
+        return sign_in_page(request, status=403, error=error, name=name, keep=keep)
     await remember(request, name, persistent=keep, max_age=timedelta(days=7) if form.get("lasts") == "week" else None)
     session = await aiohttp_session.get_session(request)
     session["just_signed_in"] = True
