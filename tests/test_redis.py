@@ -43,6 +43,7 @@ from .servers.redis import (
     redis_sentinel,
     redis_sentinel_to_fail,
     redis_url,
+    wait_for,
 )
 
 KILLS_SERVERS = True
@@ -747,9 +748,11 @@ class Browser:
         elif restored.outcome is not Outcome.JOIN:
             self.refused_as = restored.outcome
 
-    async def come_back_until(self, manager: PersistentSessionManager, exchanged: int) -> None:
-        """Insist while the store fails; take a refusal for an answer."""
-        while self.exchanged < exchanged and self.refused_as is None:
+    async def come_back_until(
+        self, manager: PersistentSessionManager, exchanged: int, pause: asyncio.Event | None = None
+    ) -> None:
+        """Insist while the store fails; take a refusal for an answer. End early once ``pause`` is set."""
+        while self.exchanged < exchanged and self.refused_as is None and not (pause and pause.is_set()):
             await self.come_back(manager)
             await asyncio.sleep(0.01)
 
@@ -769,9 +772,14 @@ class Failover:
         return redis.Redis(port=self.servers.replica_port)
 
     def unknown_to_the_replica(self) -> list[Browser]:
-        """Return those whose token the replica does not know as valid, before it is promoted."""
-        assert self.replica.info("replication")["role"] == "slave"
+        """Return those whose token the replica does not know as valid, once it has read all that its master sent.
+        Nobody may exchange meanwhile, since it may be promoted."""
+        wait_for("end of the replication", lambda: not self._is_fed())
         return [browser for browser in self.browsers if not self._knows(browser.token)]
+
+    def _is_fed(self) -> bool:
+        told = self.replica.info("replication")
+        return bool(told["role"] == "slave" and told["master_link_status"] == "up")
 
     def _knows(self, token: Token) -> bool:
         stored = self.replica.get(self.store.prefix + token.id)
@@ -806,13 +814,15 @@ async def test_a_failover_by_sentinel_amid_500_exchanges_costs_only_what_the_rep
     """Redis replicates after it has answered. Who holds what was lost with the old master is refused, nobody else."""
     browsers, manager = failover.browsers, failover.manager
     async with asyncio.timeout(60):
-        browsing = [asyncio.create_task(browser.come_back_until(manager, 5)) for browser in browsers]
+        killed = asyncio.Event()
+        browsing = [asyncio.create_task(browser.come_back_until(manager, 5, killed)) for browser in browsers]
         while sum(browser.exchanged for browser in browsers) < 250:
             await asyncio.sleep(0)
         failover.servers.servers[0].kill()
-        await asyncio.sleep(0.1)  # what the old master answered is read, and by the replica
+        killed.set()
+        await asyncio.gather(*browsing)  # what the old master answered is read
         lost = failover.unknown_to_the_replica()
-        await asyncio.gather(*browsing)
+        await asyncio.gather(*(browser.come_back_until(manager, 5) for browser in browsers))
     refused = [browser for browser in browsers if browser.refused_as is not None]
     fates = Counter(browser.refused_as or "in" for browser in browsers)
     exchanges = sum(browser.exchanged for browser in browsers)

@@ -743,3 +743,29 @@ async def test_closing_while_postgresql_hangs(postgresql_server: PostgreSQL) -> 
     await asyncio.wait_for(backend.close(), 20)
     with pytest.raises(BackendError):
         await call
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_a_connection_given_up_while_it_is_set_up_is_closed(postgresql_url: str, opened: bool) -> None:
+    """A manager that is closed at once gives up its first purge. asyncpg warns of a connection that is left open."""
+    store = PostgreSQLStore(postgresql_url)
+    backend = await store.backend()
+    if opened:
+        await backend.open()
+        await backend._engine.dispose()
+    connections, in_setup = [], asyncio.Event()
+
+    @sa.event.listens_for(backend._engine.sync_engine, "connect")
+    def set_up(connection: Any, _: object) -> None:
+        connections.append(connection.driver_connection)
+        in_setup.set()
+        connection.run_async(lambda driver: driver.execute("SELECT pg_sleep(0.05)"))
+
+    work = asyncio.create_task(backend.purge(0.0) if opened else backend.open())
+    await in_setup.wait()
+    work.cancel()
+    await asyncio.wait((work,))
+    await backend.close()
+    assert connections
+    assert all(connection.is_closed() for connection in connections)
+    await store.clean()
