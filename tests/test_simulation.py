@@ -25,6 +25,9 @@ from aiohttp_persistent_session.tokens import Token
 from .exchanges import sign_in
 from .virtual_time import now, run
 
+pytestmark = pytest.mark.no_cover
+"""Counting branches makes the thousands of visits twice as slow, and other tests run the same lines."""
+
 T = TypeVar("T")
 
 RUNS = 200

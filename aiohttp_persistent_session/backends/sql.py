@@ -44,8 +44,6 @@ from .sql_engine import (
 
 __all__ = ("SQLBackend", "persistent_sessions_table")
 
-FAREWELL = 1.0
-"""Seconds for which an abandoned connection may wait for the server to acknowledge that it ends."""
 PURGE_BATCH = 1000
 """Records that one :meth:`SQLBackend.purge` deletes at most."""
 PAGE = 500
@@ -234,12 +232,10 @@ class SQLBackend(Backend):
             return task.result()
 
     def _give_up(self, task: asyncio.Task[Any]) -> None:
-        """Cancel ``task``, once. A server that hangs does not answer SQLAlchemy's farewell either: do without."""
+        """Cancel ``task``, once: cancelled again, SQLAlchemy would not get to close the connection."""
         # A statement of SQLite ends by itself, and its connection may be the one that holds the database in memory.
-        if task.cancelling() or (self._sqlite and task in self._begun):
-            return
-        task.cancel()
-        asyncio.get_running_loop().call_later(FAREWELL, task.cancel)
+        if not task.cancelling() and not (self._sqlite and task in self._begun):
+            task.cancel()
 
 
 def _checked(table: str | sa.Table) -> sa.Table:
