@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -38,6 +39,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # It may come earlier, of its own accord; where warnings are errors, this one comes wrapped.
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
             item.add_marker(pytest.mark.filterwarnings("ignore:.*<socket:pytest.PytestUnraisableExceptionWarning"))
+
+
+@pytest.fixture
+def uncounted() -> Iterator[None]:
+    """For millions of steps that other tests take too: counting their branches would take as long again. The mark
+    ``no_cover`` has no effect in a worker of pytest-xdist, which is measured twice, as itself and as a subprocess."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
 
 
 @pytest.fixture

@@ -47,11 +47,12 @@ STEPS = ["insert", "get", "swap", "losing swap", "list", "delete"]
 
 
 def severities(told: Told) -> dict[str, str]:
-    """The worst that was found, by code."""
+    """The worst that was found, by code; how fast the store is depends on what else the machine does."""
     worst: dict[str, str] = {}
     order = ("ok", "note", "warning", "fault")
     for one in told.json["findings"]:
         worst[one["code"]] = max(worst.get(one["code"], "ok"), one["severity"], key=order.index)
+    assert worst.pop("latency", "ok") in {"ok", "warning"}
     return worst
 
 
@@ -68,7 +69,7 @@ def test_a_store_is_tried_and_nothing_is_left_behind(place: Place, command: Comm
     told = command(*place.argv("check", "--json"))
     assert told.err == ""
     found = severities(told)
-    assert found["trial"] == found["latency"] == "ok"
+    assert found["trial"] == "ok"
     if place.kind != "sqlite":
         assert found["clock"] == "ok"
     assert list(told.json["latencies_ms"]) == STEPS
@@ -159,6 +160,7 @@ async def test_a_store_that_refuses_writes_is_left_clean() -> None:
 
 async def test_a_slow_store_is_told() -> None:
     tried = trial(MemoryBackend())
+    assert [(one.code, one.severity) for one in await tried.run()] == [("trial", "ok"), ("latency", "ok")]
     tried.latencies["get"] = 0.4
     assert [(one.code, one.severity) for one in await tried.run()] == [("trial", "ok"), ("latency", "warning")]
 

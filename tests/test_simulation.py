@@ -25,8 +25,7 @@ from aiohttp_persistent_session.tokens import Token
 from .exchanges import sign_in
 from .virtual_time import now, run
 
-pytestmark = pytest.mark.no_cover
-"""Counting branches makes the thousands of visits twice as slow, and other tests run the same lines."""
+pytestmark = pytest.mark.usefixtures("uncounted")
 
 T = TypeVar("T")
 

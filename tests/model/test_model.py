@@ -10,8 +10,7 @@ from .explore import Walked
 from .mutations import MUTATIONS, Mutation, mutated
 from .site import Person, Site, modelled
 
-pytestmark = pytest.mark.no_cover
-"""Counting branches makes the millions of steps twice as slow, and other tests run the same lines."""
+pytestmark = pytest.mark.usefixtures("uncounted")
 
 
 def must_hold(case: Case) -> None:
