@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, NoReturn, cast
 
 from .. import options
@@ -65,7 +66,7 @@ def parse(argv: Sequence[str] | None) -> Arguments:
 
     Raises:
         UsageFault: it says nothing that can be done.
-        SystemExit: it asked for help, which was printed.
+        SystemExit: it asked for help, or for the version, which was printed.
     """
     # One id in 64 begins with a "-"; behind a space argparse takes it for no option.
     words = [f" {word}" if is_id(word) else word for word in (sys.argv[1:] if argv is None else argv)]
@@ -112,6 +113,7 @@ def _parser() -> _Parser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version(PROGRAM)}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
 
     def command(name: str, help: str) -> argparse.ArgumentParser:

@@ -32,7 +32,7 @@ def row(record: Record, expires_at: float) -> tuple[str, ...]:
 def pairs(record: Record, expires_at: float) -> list[tuple[str, str]]:
     """Return all that may be shown of a record."""
     left = expires_at - time.time()
-    expires = f"in {in_words(round(left))}" if left > 0 else f"expired {in_words(round(-left))} ago"
+    expires = f"in {_about(left)}" if left > 0 else f"expired {_about(-left)} ago"
     return [
         ("id", record.id),
         ("user", user_to_text(record.user)),
@@ -70,6 +70,11 @@ def values(record: Record, expires_at: float) -> dict[str, Any]:
         "sessions": record.last_session + 1,
         "writes": record.revision,
     }
+
+
+def _about(seconds: float) -> str:
+    unit = next((one for one in (86400, 3600, 60) if seconds >= one), 1)
+    return in_words(round(seconds / unit) * unit)
 
 
 def _repeats(record: Record) -> int:
