@@ -113,7 +113,6 @@ def _parser() -> _Parser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version(PROGRAM)}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
@@ -146,6 +145,7 @@ def _common_options() -> _Parser:
     common.add_argument("--json", action="store_true", help="write JSON, for programs")
     common.add_argument("--yes", action="store_true", help="ask no question before more than one is ended")
     common.add_argument("--timeout", type=_duration, metavar="DURATION", help="how long one call may take (5s)")
+    common.add_argument("--version", action="version", version=f"{PROGRAM} {version(PROGRAM)}")
     redis = common.add_argument_group("with Redis")
     redis.add_argument("--prefix", help="of all keys, as passed to RedisBackend")
     redis.add_argument("--cluster", action="store_true", help="the URL names one node of a cluster")
