@@ -25,6 +25,9 @@ LONGEST_TIMEOUT = 300.0
 LOOKS_OF_A_LIFETIME = 10
 """Times ``check_interval`` that a sign-in's own lifetime lasts at least."""
 
+UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
+"""What durations are told in, and how many seconds each has: the longest first."""
+
 MAX_USER_BYTES = 1024
 MAX_DATA_BYTES = 4096
 MAX_USER_AGENT = 256
@@ -52,7 +55,7 @@ def seconds(option: str, value: Duration, *, at_least: float = 0, at_most: float
 
 def in_words(seconds: float) -> str:
     """Return a duration as a person says it: ``30 days``, ``1.5 hours``, ``86401 s``."""
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+    for unit, length in UNITS:
         number = round(seconds / length, 1) if math.isfinite(seconds) else 0
         # A number that is whole only when it is rounded would be taken for the limit that it misses.
         if abs(number) >= 1 and (number % 1 or number * length == seconds):

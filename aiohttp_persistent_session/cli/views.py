@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ..backends.drivers import user_to_text
-from ..options import in_words
+from ..options import UNITS, in_words
 from ..record import Record, as_datetime
 from .arguments import Arguments
 
@@ -73,7 +73,7 @@ def values(record: Record, expires_at: float) -> dict[str, Any]:
 
 
 def _about(seconds: float) -> str:
-    unit = next((one for one in (86400, 3600, 60) if seconds >= one), 1)
+    unit = next((length for _, length in UNITS if seconds >= length), 1)
     return in_words(round(seconds / unit) * unit)
 
 
