@@ -61,6 +61,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageFault(f"{hide(message)} (see {PROGRAM} --help)")
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        # Looked up only where it is asked for: all else works without the package's metadata, too.
+        print(PROGRAM, version(PROGRAM))  # noqa: T201 -- as --help does
+        parser.exit()
+
+
 def parse(argv: Sequence[str] | None) -> Arguments:
     """Return what ``argv`` (by default this process's) says.
 
@@ -145,7 +152,7 @@ def _common_options() -> _Parser:
     common.add_argument("--json", action="store_true", help="write JSON, for programs")
     common.add_argument("--yes", action="store_true", help="ask no question before more than one is ended")
     common.add_argument("--timeout", type=_duration, metavar="DURATION", help="how long one call may take (5s)")
-    common.add_argument("--version", action="version", version=f"{PROGRAM} {version(PROGRAM)}")
+    common.add_argument("--version", action=_Version, nargs=0, help="print the version, and do nothing")
     redis = common.add_argument_group("with Redis")
     redis.add_argument("--prefix", help="of all keys, as passed to RedisBackend")
     redis.add_argument("--cluster", action="store_true", help="the URL names one node of a cluster")
